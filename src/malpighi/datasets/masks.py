@@ -1,0 +1,182 @@
+"""Data sets with an image of labels beside each image: DSB 2018 (nuclei) and EBHI-SEG (glands)."""
+
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from malpighi.corpus import blob_of
+from malpighi.datasets.adapter import Adapter, Asked, Entry, Picture, Survey, image_files, read_bytes
+from malpighi.datasets.split import rule_text
+from malpighi.errors import DataError
+from malpighi.geometry import Box
+from malpighi.pixels import decode_image, decode_labels
+from malpighi.records import Blob, Boxes, MaskRef, Scale, TaskKind
+
+THRESHOLD = 128
+MIN_AREA = 100
+
+_EVERY_SIDE = np.ones((3, 3), dtype=int)
+
+
+def boxes_of(labels_HW: np.ndarray) -> tuple[Box, ...]:
+    """The bounding box of each label but 0, in image px, in the order of the labels.
+
+    Example:
+        >>> boxes_of(np.array([[0, 1, 1], [0, 0, 2]]))[0].corners
+        (1.0, 0.0, 3.0, 1.0)
+    """
+    slices = [found for found in ndimage.find_objects(labels_HW) if found is not None]
+    return tuple(Box(float(x.start), float(y.start), float(x.stop), float(y.stop)) for y, x in slices)
+
+
+def without_specks(mask_HW: np.ndarray, min_area: int) -> tuple[np.ndarray, tuple[Box, ...]]:
+    """The mask without pieces under `min_area` px, and the boxes of those that stay.
+
+    Pixels that touch by a corner belong to one piece.
+    """
+    pieces_HW, _ = ndimage.label(mask_HW, structure=_EVERY_SIDE)
+    large = np.bincount(pieces_HW.ravel()) >= min_area
+    large[0] = False
+    kept_HW = np.where(large[pieces_HW], pieces_HW, 0)
+    return kept_HW > 0, boxes_of(kept_HW)
+
+
+def mask_blob(mask_HW: np.ndarray) -> Blob:
+    """A mask as PNG bytes: 255 in the foreground, 0 elsewhere."""
+    file = io.BytesIO()
+    Image.fromarray(np.where(mask_HW, 255, 0).astype(np.uint8)).save(file, "png")
+    return blob_of(file.getvalue(), ".png")
+
+
+def survey_pairs(folder: Path, masks: str, group: re.Pattern[str]) -> Survey:
+    """Survey of `images/<name>` and `<masks>/<name>`.
+
+    Args:
+        folder: the data set's own.
+        masks: name of the folder of masks.
+        group: what of the name is the group.
+
+    Raises:
+        DataError: one of the folders is missing.
+    """
+    for part in ("images", masks):
+        if not (folder / part).is_dir():
+            raise DataError(f"{folder}: no folder {part}; expected images/<name> and {masks}/<name>")
+    labels = {path.stem: path for path in image_files(folder / masks).values()}
+    entries, failures = [], []
+    for path in image_files(folder / "images").values():
+        match = group.match(path.stem)
+        if path.stem not in labels:
+            failures.append((path.stem, f"no mask of that name in {masks}"))
+        elif match is None:
+            failures.append((path.stem, f"no group in the file name; expected {group.pattern}"))
+        else:
+            mask = labels.pop(path.stem)
+            entries.append(Entry(path.stem, path, match[0].upper(), detail={"mask": mask}))
+    failures.extend((stem, "a mask without an image") for stem in sorted(set(labels) - set(_names(failures))))
+    return Survey(entries, failures)
+
+
+def ask_nuclei(entry: Entry, picture: Picture) -> Iterator[Asked]:
+    """Where the nuclei are, by boxes and by mask.
+
+    Raises:
+        DataError: the label map is damaged, empty or of another size.
+    """
+    labels_HW = decode_labels(read_bytes(entry.detail["mask"]))
+    _require_size(labels_HW, picture)
+    boxes = boxes_of(labels_HW)
+    if not boxes:
+        raise DataError("the label map marks no nucleus")
+    blob = mask_blob(labels_HW > 0)
+    yield Asked(
+        "nuclei", TaskKind.DETECTION, "Detect nuclei in pathology tissue.", Boxes(boxes), suffix=":nuclei"
+    )
+    yield Asked(
+        what="nuclei_mask",
+        task=TaskKind.SEGMENTATION,
+        text="Segment nuclei in pathology tissue.",
+        answer=MaskRef(blob.key, boxes),
+        suffix=":nuclei_mask",
+        blobs=(blob,),
+    )
+
+
+def ask_glands(_entry: Entry, picture: Picture) -> Iterator[Asked]:
+    """Where the glands are, by mask.
+
+    Raises:
+        DataError: the mask is damaged, empty or of another size.
+    """
+    grey_HW = np.asarray(decode_image(read_bytes(_entry.detail["mask"])).convert("L"))
+    _require_size(grey_HW, picture)
+    mask_HW, boxes = without_specks(grey_HW >= THRESHOLD, MIN_AREA)
+    if not boxes:
+        raise DataError(f"the mask marks nothing of {MIN_AREA} px or more")
+    blob = mask_blob(mask_HW)
+    yield Asked(
+        what="glands",
+        task=TaskKind.SEGMENTATION,
+        text="Segment glands in pathology colon polyp.",
+        answer=MaskRef(blob.key, boxes),
+        blobs=(blob,),
+    )
+
+
+def _require_size(labels_HW: np.ndarray, picture: Picture) -> None:
+    height, width = labels_HW.shape
+    if (width, height) != picture.ref.size:
+        raise DataError(f"the mask is {width} x {height} px; the image is {picture.ref.size}")
+
+
+def _names(failures: list[tuple[str, str]]) -> list[str]:
+    return [name for name, _ in failures]
+
+
+def _survey_dsb(folder: Path) -> Survey:
+    return survey_pairs(folder, "instance_masks", re.compile(r".+"))
+
+
+def _survey_ebhi(folder: Path) -> Survey:
+    return survey_pairs(folder, "masks", re.compile(r"GT(XC)?\d+", re.IGNORECASE))
+
+
+dsb2018_he = Adapter(
+    name="dsb2018_he",
+    title="Data Science Bowl 2018: nuclei in stained tissue",
+    licence="CC0 1.0",
+    use="any",
+    source="BBBC038v1, https://bbbc.broadinstitute.org/BBBC038; corrected masks by K. Lopuhin",
+    scale=Scale.ROI,
+    organ="",
+    stain="H&E",
+    counts={"nuclei": 4550, "nuclei_mask": 107},
+    split_rule=rule_text("file (slides are not known)"),
+    traps=("Several images are crops of one slide, and which ones is not known.",),
+    survey=_survey_dsb,
+    ask=ask_nuclei,
+)
+
+ebhi_seg = Adapter(
+    name="ebhi_seg",
+    title="EBHI-SEG: glands in colorectal polyps",
+    licence="CC BY 4.0",
+    use="any",
+    source="Shi et al. 2023, https://figshare.com/articles/dataset/21540159",
+    scale=Scale.ROI,
+    organ="colon",
+    stain="H&E",
+    counts={"glands": 49},
+    split_rule=rule_text("patient (GT number of the file name)"),
+    traps=(
+        f"Masks are lossy JPEG: grey from {THRESHOLD} on counts as gland, pieces under {MIN_AREA} px as noise.",
+        "Glands that touch are one piece, so a box may hold several.",
+    ),
+    survey=_survey_ebhi,
+    ask=ask_glands,
+)

@@ -1,0 +1,1 @@
+"""The examination wing: predictions, metrics, intervals and tests, tables and the report."""

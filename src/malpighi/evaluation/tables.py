@@ -1,0 +1,328 @@
+"""Tables of exam by model and the comparisons between stages, from prediction rows and nothing else."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text as RichText
+
+from malpighi.errors import UserError
+from malpighi.evaluation import metrics
+from malpighi.evaluation.majority import MODEL as MAJORITY
+from malpighi.evaluation.statistics import (
+    Bootstrap,
+    Difference,
+    Estimate,
+    average_ranks,
+    holm,
+    matrix_interval,
+    mean_interval,
+    paired_difference,
+)
+from malpighi.records import Prediction, TaskKind
+
+log = logging.getLogger(__name__)
+
+OVERALL = "all exams"
+
+# The part that is the score -> the name of that score.
+SCORE_NAMES = {
+    "ap_tie50": "AP50 (tie)",
+    "dice": "Dice",
+    "bleu4": "BLEU-4",
+    "exact": "accuracy",
+    "": "score",
+}
+
+Cell = list[Prediction]
+Cells = dict[tuple[str, str], Cell]
+
+
+class ExamRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One model in one exam.
+
+    Attributes:
+        exam: name of the exam.
+        task: its kind.
+        model: name of the model or stage.
+        n: samples.
+        groups: patients, slides or source figures among them.
+        score_name: what the score is for this exam, e.g. `accuracy`.
+        score: mean grade with its interval.
+        metrics: further metrics by name, 0 to 1.
+        invalid: share of answers that could not be read; they count as wrong.
+        invalid_by_status: their number by status.
+        warning: a collapsed answer; "" for none.
+        best: whether no other model in the exam scores higher.
+    """
+
+    exam: str
+    task: TaskKind
+    model: str
+    n: int
+    groups: int
+    score_name: str
+    score: Estimate
+    metrics: dict[str, Estimate]
+    invalid: float
+    invalid_by_status: dict[str, int]
+    warning: str = ""
+    best: bool = False
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """Two models on the samples that both answered.
+
+    Attributes:
+        first: the earlier stage.
+        second: the later stage.
+        scope: `exam`, `task` or `overall`.
+        name: the exam, the task kind, or `all exams`.
+        difference: second minus first, with interval and test.
+        p_holm: p adjusted over the comparisons of the same pair and scope.
+        unpaired: samples that only one of the two answered; left out.
+    """
+
+    first: str
+    second: str
+    scope: str
+    name: str
+    difference: Difference
+    p_holm: float
+    unpaired: int
+
+
+class Results(msgspec.Struct, frozen=True):
+    """Everything the tables say.
+
+    Attributes:
+        models: in the order asked for.
+        rows: by exam, then by model.
+        comparisons: by pair, then exams, task kinds and overall.
+        ranks: mean rank of each model over the exams that all models took; empty without such exams.
+        ranked_exams: the number of those exams.
+    """
+
+    models: list[str]
+    rows: list[ExamRow]
+    comparisons: list[Comparison]
+    ranks: dict[str, float]
+    ranked_exams: int
+
+
+def results(
+    predictions: Iterable[Prediction],
+    pairs: Sequence[tuple[str, str]] = (),
+    bootstrap: Bootstrap | None = None,
+) -> Results:
+    """The tables of all exams and models found in the rows.
+
+    Args:
+        predictions: rows of any models; models keep the order of their first row, exams are sorted.
+        pairs: (earlier, later) models to compare, e.g. `[("untrained", "supervised")]`.
+        bootstrap: draws, seed and level of the intervals.
+
+    Raises:
+        UserError: a model answered a sample twice, or a pair names a model without rows.
+    """
+    options = bootstrap or Bootstrap()
+    cells = _cells(predictions)
+    models = list(dict.fromkeys(model for _, model in cells))
+    for name in {name for pair in pairs for name in pair} - set(models):
+        raise UserError(f"no predictions of model {name!r} to compare; found {', '.join(models) or 'none'}")
+    exams = sorted({exam for exam, _ in cells})
+    order = {model: place for place, model in enumerate(models)}
+    keys = sorted(cells, key=lambda key: (key[0], order[key[1]]))
+    rows = _mark_best([_exam_row(cells[key], options) for key in keys])
+    compared = [row for pair in pairs for row in _compare(cells, exams, pair, options)]
+    ranks, ranked = _ranks(rows, models)
+    return Results(models, rows, compared, ranks, ranked)
+
+
+def to_dict(table: Results) -> dict[str, Any]:
+    """The results as plain values for JSON."""
+    plain: dict[str, Any] = msgspec.to_builtins(table)
+    return plain
+
+
+def exam_confusions(predictions: Iterable[Prediction]) -> dict[tuple[str, str], metrics.Confusion]:
+    """The confusion matrix of every (exam, model) of kind classification whose options never change."""
+    found = {}
+    for key, rows in _cells(predictions).items():
+        matrix = metrics.confusion(rows) if rows[0].task is TaskKind.CLASSIFICATION else None
+        if matrix is not None:
+            found[key] = matrix
+    return found
+
+
+def _cells(predictions: Iterable[Prediction]) -> Cells:
+    cells: Cells = defaultdict(list)
+    seen: set[tuple[str, str]] = set()
+    for row in predictions:
+        if (row.model, row.sample) in seen:
+            raise UserError(
+                f"model {row.model!r} answers sample {row.sample!r} twice; give each predictions file once"
+            )
+        seen.add((row.model, row.sample))
+        cells[row.exam, row.model].append(row)
+    return dict(cells)
+
+
+def _exam_row(rows: Cell, options: Bootstrap) -> ExamRow:
+    first = rows[0]
+    groups = [row.group for row in rows]
+    return ExamRow(
+        exam=first.exam,
+        task=first.task,
+        model=first.model,
+        n=len(rows),
+        groups=len(set(groups)),
+        score_name=SCORE_NAMES[_score_part(rows)],
+        score=mean_interval([row.grade.score for row in rows], groups, options),
+        metrics=_metrics(rows, groups, options),
+        invalid=metrics.invalid_rate(rows),
+        invalid_by_status=metrics.invalid_counts(rows),
+        warning="" if first.model == MAJORITY else metrics.collapse(rows),
+    )
+
+
+def _score_part(rows: Cell) -> str:
+    """The part that is the score of every row; "" for an exam of mixed questions."""
+    named = [set(row.grade.parts) for row in rows if row.grade.parts]
+    shared = set.intersection(*named) if named else set()
+    words = "exact" if rows[0].task is TaskKind.CLASSIFICATION else "bleu4"
+    order = ("ap_tie50", "dice", words, "exact")
+    anywhere = set().union(*named)
+    first = next((part for part in order if part in anywhere), "")
+    return first if first in shared else ""
+
+
+def _metrics(rows: Cell, groups: Sequence[str], options: Bootstrap) -> dict[str, Estimate]:
+    means = metrics.part_means(rows)
+    found = {
+        name: Estimate(value) for name, value in means.items() if name not in ("task", _score_part(rows))
+    }
+    classes = metrics.shared_options(rows)
+    if classes is None:
+        return found
+    place = metrics.cells(rows, len(classes))
+    shape = (len(classes), len(classes) + 1)
+    for name, metric in (
+        ("balanced accuracy", metrics.balanced_accuracy),
+        ("macro-F1", metrics.macro_f1),
+    ):
+        found[name] = matrix_interval(place, shape, groups, metric, options)
+    return found
+
+
+def _mark_best(rows: Sequence[ExamRow]) -> list[ExamRow]:
+    top: dict[str, float] = {}
+    for row in rows:
+        top[row.exam] = max(top.get(row.exam, 0.0), row.score.value)
+    return [msgspec.structs.replace(row, best=row.score.value == top[row.exam]) for row in rows]
+
+
+def _compare(
+    cells: Cells, exams: Sequence[str], pair: tuple[str, str], options: Bootstrap
+) -> list[Comparison]:
+    both = [exam for exam in exams if all((exam, model) in cells for model in pair)]
+    tasks = sorted({cells[exam, pair[0]][0].task for exam in both})
+    scopes: list[tuple[str, list[tuple[str, list[str]]]]] = [
+        ("exam", [(exam, [exam]) for exam in both]),
+        ("task", [(str(t), [e for e in both if cells[e, pair[0]][0].task is t]) for t in tasks]),
+        ("overall", [(OVERALL, both)] if both else []),
+    ]
+    return [row for scope, parts in scopes for row in _scope(cells, pair, scope, parts, options)]
+
+
+def _scope(
+    cells: Cells,
+    pair: tuple[str, str],
+    scope: str,
+    parts: Sequence[tuple[str, Sequence[str]]],
+    options: Bootstrap,
+) -> list[Comparison]:
+    found: list[tuple[str, Difference, int]] = []
+    for name, exams in parts:
+        first, second = ({r.sample: r for e in exams for r in cells[e, model]} for model in pair)
+        shared = [sample for sample in first if sample in second]
+        unpaired = len(first) + len(second) - 2 * len(shared)
+        if unpaired:
+            log.warning("%s: %d samples were answered by only one of %s and %s", name, unpaired, *pair)
+        if shared:
+            scores = [[rows[sample].grade.score for sample in shared] for rows in (first, second)]
+            groups = [first[sample].group for sample in shared]
+            found.append((name, paired_difference(scores[0], scores[1], groups, options), unpaired))
+    adjusted = holm([difference.p for _, difference, _ in found])
+    return [
+        Comparison(
+            first=pair[0], second=pair[1], scope=scope, name=name, difference=d, p_holm=p, unpaired=unpaired
+        )
+        for (name, d, unpaired), p in zip(found, adjusted, strict=True)
+    ]
+
+
+def _ranks(rows: Sequence[ExamRow], models: Sequence[str]) -> tuple[dict[str, float], int]:
+    scores: dict[str, dict[str, float]] = defaultdict(dict)
+    for row in rows:
+        scores[row.exam][row.model] = row.score.value
+    full = [[found[model] for model in models] for found in scores.values() if len(found) == len(models)]
+    if not full or len(models) < 2:
+        return {}, 0
+    return dict(zip(models, average_ranks(np.asarray(full).tolist()), strict=True)), len(full)
+
+
+def to_rich(table: Results) -> Group:
+    """The results for a terminal: exams by models, then the comparisons, then the warnings."""
+    parts: list[RenderableType] = [_exam_table(table)]
+    if table.comparisons:
+        parts.append(_comparison_table(table))
+    parts += [RichText(f"! {row.exam}, {row.model}: {row.warning}") for row in table.rows if row.warning]
+    return Group(*parts)
+
+
+def _exam_table(results: Results) -> Table:
+    table = Table(title="Exams: mean score, 95 % interval over groups, unreadable answers")
+    for name in ("exam", "score", "n / groups"):
+        table.add_column(name, justify="right" if name.startswith("n") else "left", overflow="fold")
+    for model in results.models:
+        table.add_column(model, justify="right", overflow="fold")
+    found = {(row.exam, row.model): row for row in results.rows}
+    for exam in dict.fromkeys(row.exam for row in results.rows):
+        rows = [found.get((exam, model)) for model in results.models]
+        first = next(row for row in rows if row)
+        shown = (_cell(row) if row else RichText("–", style="dim") for row in rows)
+        table.add_row(RichText(exam), first.score_name, f"{first.n} / {first.groups}", *shown)
+    if results.ranks:
+        ranks = (f"{results.ranks[model]:.2f}" for model in results.models)
+        table.add_section()
+        table.add_row("mean rank", "", f"{results.ranked_exams} exams", *ranks)
+    return table
+
+
+def _cell(row: ExamRow) -> RichText:
+    text = RichText(f"{row.score.value:.3f}", style="bold" if row.best else "")
+    if row.score.low is not None and row.score.high is not None:
+        text.append(f"\n{row.score.low:.2f} to {row.score.high:.2f}", style="not bold dim")
+    if row.invalid:
+        text.append(f"\n{row.invalid:.1%} unread", style="not bold yellow")
+    return text
+
+
+def _comparison_table(results: Results) -> Table:
+    table = Table(title="Paired comparisons: mean gain on the same samples")
+    for name in ("later", "earlier", "where", "gain", "interval", "p (Holm)", "test", "pairs"):
+        right = name in ("gain", "interval", "p (Holm)", "pairs")
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for row in results.comparisons:
+        gain = row.difference.estimate
+        span = f"{gain.low:+.3f} to {gain.high:+.3f}" if gain.low is not None else "none"
+        names = (RichText(name) for name in (row.second, row.first, row.name))
+        p = f"{row.p_holm:.2g}"
+        table.add_row(*names, f"{gain.value:+.3f}", span, p, row.difference.test, str(row.difference.n))
+    return table

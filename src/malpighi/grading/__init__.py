@@ -1,0 +1,1 @@
+"""Grading: (sample, completion) -> Grade, pure; rewards and evaluation call the same functions."""

@@ -1,0 +1,134 @@
+"""Reading boxes out of an answer: `[[x0, y0, x1, y1], ...]`, JSON, tags, code fences, with prose around.
+
+Rules:
+- Four numbers in innermost brackets, parentheses or `<bbox>`, `<box>`, `<region>` tags are a box; so are two
+  points `(x0, y0), (x1, y1)`. Where the answer holds code fences, only the last one is read.
+- An empty list, or the word `none`, is the valid answer "nothing".
+- Reversed and degenerate boxes are kept as written: they overlap nothing and count as false positives. So
+  does an entry beside good ones that is not four finite numbers; it is kept as the degenerate box 0, 0, 0, 0.
+- Without one good entry, an attempt at boxes is malformed, and prose is no answer.
+- Boxes are clipped to the image: models overrun the frame by rounding. One that lies outside becomes
+  degenerate.
+- There is no limit on the number of boxes, and duplicates are kept: each counts as a false positive.
+"""
+
+import math
+import re
+import unicodedata
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from malpighi.geometry import Box, Frame, View
+from malpighi.records import Status
+
+Corners = tuple[float, float, float, float]
+
+_GROUP = re.compile(
+    r"\[(?P<square>[^\[\]()]*)\]"
+    r"|\((?P<round>[^\[\]()]*)\)"
+    r"|<(?P<tag>bbox|box|region)>(?P<tagged>[^<>\[\]()]*)</(?P=tag)>",
+    re.IGNORECASE,
+)
+_UNCLOSED = re.compile(r"\[[^\[\]()]*\d[^\[\]()]*$")
+_EMPTY = re.compile(r"\[\s*\]")
+_NOTHING = {"none", "null", "nothing", "no boxes", "no box", "no objects", "no regions"}
+_BAD: Corners = (0.0, 0.0, 0.0, 0.0)
+
+
+class BoxReading(NamedTuple):
+    """What was read: corners in the unit the model spoke, in the order written, and how the reading went."""
+
+    corners: tuple[Corners, ...]
+    status: Status
+
+
+def read_boxes(text: str) -> BoxReading:
+    """The boxes that an answer lists.
+
+    Args:
+        text: the answer without its thoughts (see `tags.read_reply`).
+
+    Example:
+        >>> read_boxes('Two cells: [{"bbox_2d": [1, 2, 3, 4]}, {"bbox_2d": [5, 6, 7, 8.5]}]').corners
+        ((1.0, 2.0, 3.0, 4.0), (5.0, 6.0, 7.0, 8.5))
+        >>> read_boxes("[]").status.value
+        'ok'
+    """
+    text = _last_fence(unicodedata.normalize("NFKC", text)).strip()
+    entries = _entries(text)
+    good = [entry for entry in entries if entry is not None]
+    if good:
+        return BoxReading(tuple(_BAD if entry is None else entry for entry in entries), Status.OK)
+    if entries:
+        return BoxReading((), Status.MALFORMED)
+    if _EMPTY.search(text) or text.casefold().strip(" .`\"'*") in _NOTHING:
+        return BoxReading((), Status.OK)
+    attempted = any(sign in text for sign in "[]{}") or "bbox" in text.casefold()
+    return BoxReading((), Status.MALFORMED if attempted else Status.NO_ANSWER)
+
+
+def to_image(corners: Sequence[Corners], view: View, frame: Frame) -> tuple[Box, ...]:
+    """Corners in a model's frame as boxes in image px, clipped to the image.
+
+    Raises:
+        DataError: the view does not know the frame.
+    """
+    return tuple(view.clip(view.convert(Box(*four, frame), Frame.IMAGE)) for four in corners)
+
+
+def _last_fence(text: str) -> str:
+    pieces = text.split("```")
+    fenced = [piece for piece in pieces[1::2] if piece.strip()]
+    return fenced[-1] if fenced else text
+
+
+def _entries(text: str) -> list[Corners | None]:
+    """The entries in the order written; None for one meant as a box that is not four finite numbers."""
+    entries: list[Corners | None] = []
+    point: tuple[list[float], int] | None = None
+    for group in _GROUP.finditer(text):
+        if group["round"] is None:
+            entries += _entry(group["square"] if group["square"] is not None else group["tagged"])
+            point = None
+            continue
+        numbers = _numbers(group["round"]) or []
+        joined = point is not None and not text[point[1] : group.start()].strip(" ,\t\n")
+        if len(numbers) == 2 and point is not None and joined:
+            entries.append(_four(point[0] + numbers))
+            point = None
+            continue
+        point = (numbers, group.end()) if len(numbers) == 2 else None
+        if len(numbers) == 4:
+            entries.append(_four(numbers))
+    if _UNCLOSED.search(text, max(text.rfind("["), 0)):
+        entries.append(None)
+    if not entries and len(text) < 200:
+        bare = _numbers(text) or []
+        entries += [_four(bare)] if len(bare) == 4 else []
+    return entries
+
+
+def _entry(content: str) -> list[Corners | None]:
+    """One bracketed entry: a box, a failed box, or nothing (words, a lone number such as a citation)."""
+    numbers = _numbers(content)
+    if numbers is None or len(numbers) < 2:
+        return []
+    return [_four(numbers)]
+
+
+def _numbers(content: str) -> list[float] | None:
+    """The numbers that make up the whole content, infinite and NaN too; None where there is anything else."""
+    parts = content.split(",") if "," in content else content.split()
+    parts = [part.strip(" \t\r\n\"'") for part in parts]
+    if parts and not parts[-1]:
+        parts.pop()
+    try:
+        return [float(part) for part in parts]
+    except ValueError:
+        return None
+
+
+def _four(numbers: list[float]) -> Corners | None:
+    if len(numbers) != 4 or not all(map(math.isfinite, numbers)):
+        return None
+    return (numbers[0], numbers[1], numbers[2], numbers[3])

@@ -1,0 +1,296 @@
+"""Reading a chosen option out of an answer: a letter, a name, JSON or prose; never a guess.
+
+The stages run from the plainest form to running text and the first that finds anything decides:
+
+1. the whole answer is a letter or an option's name;
+2. what follows a cue such as `the answer is`, if all cues agree;
+3. the answer starts with a letter: `B) ...`, `(B) ...`, `B. ...`;
+4. one letter in brackets, or `option B`;
+5. one option's name, as whole words, the longest name first.
+
+Two different options, a name that contradicts its letter, and a denied option (`not X but Y`) are ambiguous.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from malpighi.grading.names import Mention, Names, negated, words_of
+from malpighi.records import Status
+
+_WRAPPED = re.compile(r"\\(?:boxed|text|textbf|mathrm)\s?\{([^{}]*)\}")
+_CUE = re.compile(
+    r"(?:\b(?:answer|choice|option|diagnosis|conclusion|prediction|label|class|classification|category)\b"
+    r"[\"'*_`]{0,4}\s{0,3}(?:(?:is|was|would be|should be|must be|:|=)[\s*_`]{0,4}){1,3}"
+    r"|\b(?:choose|select|pick|go with|chose|selected|picked)[\s*_`]{1,4}"
+    r"|(?:答案|选项|选择|选)[\s是为:*]{0,4})",
+    re.IGNORECASE,
+)
+_VALUE_END = re.compile(r"(?<=\w\w)[.!?;](?=\s|$)|(?<=[)\]}*\"'])[.!?;](?=\s|$)|\n")
+_LEAD = re.compile(
+    r"[\s*_`\"'#>]{0,9}(?:[(\[{]\s?(?P<bracket>[A-Z]{1,2})\s?[)\]}]"
+    r"|(?P<plain>[A-Z]{1,2})(?=[*_`\"']{0,3}(?:[):.\]]|\s?[-–—]\s|[ \t]{0,9}\n)|\*\*"
+    r"|\s+is\s+(?:the\s+)?(?:correct|right|best|most)\b))[*_`\"'):.\]\s–—-]{0,9}"
+)
+_MARK = re.compile(
+    r"[(\[{]\s?(?P<bracket>[A-Z]{1,2})\s?[)\]}]"
+    r"|(?<![A-Za-z0-9'’(\[])(?P<half>[A-Z]{1,2})\)"
+    r"|(?i:\b(?:option|choice|answer|letter)\s{1,3})(?P<option>[A-Z]{1,2})(?![A-Za-z0-9])"
+    r"|(?m:^)[ \t]{0,9}(?P<line>[A-Z]{1,2})[.:]\s"
+)
+_BARE = re.compile(
+    r"[\s*_`\"']{0,6}([A-Z]{1,2})[*_`\"']{0,3}"
+    r"(?:\s*$|\s*[.,;:)!?]|\s+(?:because|since|as|which|due|based|given|for|with)\b)"
+)
+_HEDGE = re.compile(r"\W{0,4}(?:or|and)\s[\w\s,]{0,20}?(?<!\w)(?P<also>[A-Z]{1,2})\W{0,3}(?:\n|$)")
+_FILLER = {"and", "or", "both", "option", "options", "choice", "letter", "answer", "the", "is", "class"}
+_QUOTES = "\"'“”"
+
+
+class ChoiceReading(NamedTuple):
+    """What was read: the option's index (None unless `status` is ok) and how the reading went."""
+
+    option: int | None
+    status: Status
+
+
+def label_of(index: int) -> str:
+    """The letter of an option: A to Z, then AA, AB and so on.
+
+    Example:
+        >>> [label_of(i) for i in (0, 25, 26, 31)]
+        ['A', 'Z', 'AA', 'AF']
+    """
+    first, second = divmod(index, 26)
+    return chr(65 + second) if first == 0 else label_of(first - 1) + chr(65 + second)
+
+
+def read_choice(text: str, options: Sequence[str], *, lettered: bool = True) -> ChoiceReading:
+    """The option that an answer names.
+
+    Args:
+        text: the answer without its thoughts (see `tags.read_reply`).
+        options: the names to choose from, in the order asked.
+        lettered: letters A, B... stand for the options; False where the question had none (yes or no).
+
+    Example:
+        >>> read_choice("(B) Koilocyte", ("Normal", "Koilocyte")).option
+        1
+        >>> read_choice("A benign lesion.", ("Malignant", "Normal")).status.value
+        'no_answer'
+    """
+    plain = _plain(text)
+    key = _key(tuple(options), lettered)
+    return _first(plain, key, (_whole, _cued, _lead, _mark, _name)) or ChoiceReading(
+        None, _nothing(plain, key)
+    )
+
+
+class _Key(NamedTuple):
+    folded: tuple[str, ...]
+    names: Names
+    labels: dict[str, int]
+
+
+_Stage = Callable[[str, _Key], ChoiceReading | None]
+
+
+@lru_cache(maxsize=512)
+def _key(options: tuple[str, ...], lettered: bool) -> _Key:  # noqa: FBT001 -- lru_cache keys by position
+    labels = {label_of(i): i for i in range(len(options))} if lettered else {}
+    return _Key(tuple(_fold(_plain(o)) for o in options), Names(options), labels)
+
+
+def _plain(text: str) -> str:
+    text = unicodedata.normalize("NFKC", text)
+    if "\\" in text:
+        text = _WRAPPED.sub(r"\1", _WRAPPED.sub(r"\1", text))
+    return text
+
+
+def _fold(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _first(text: str, key: _Key, stages: Sequence[_Stage]) -> ChoiceReading | None:
+    for stage in stages:
+        reading = stage(text, key)
+        if reading is not None:
+            return reading
+    return None
+
+
+def _decide(indices: set[int]) -> ChoiceReading | None:
+    if len(indices) > 1:
+        return ChoiceReading(None, Status.AMBIGUOUS)
+    return ChoiceReading(indices.pop(), Status.OK) if indices else None
+
+
+def _whole(text: str, key: _Key) -> ChoiceReading | None:
+    names = _same_name(text, key)
+    letters = _letters(text, key)
+    if not names:
+        # Several letters may be part of an option's text, as in "Both A and B": later stages know.
+        several = letters is not None and letters.status is Status.AMBIGUOUS
+        return None if several and key.names.find(text) else letters
+    if len(names) == 1 and letters is not None and letters.option is not None:
+        names |= {letters.option}
+    return _decide(names)
+
+
+def _same_name(text: str, key: _Key) -> set[int]:
+    folded = _fold(text)
+    if len(folded) > 2 * max(map(len, key.folded), default=0) + 40:
+        return set()
+    bare = folded.strip(" \"'`*_.()[]{}:$“”")
+    same = {i for i, option in enumerate(key.folded) if option and option in (folded, bare)}
+    if same:
+        return same
+    words = words_of(text)
+    return {i for i, option in enumerate(key.names.words) if option and option == words}
+
+
+def _letters(text: str, key: _Key) -> ChoiceReading | None:
+    """The answer consists of letters only: one is the answer, two are ambiguous."""
+    if len(text) > 200 or not key.labels:
+        return None
+    words = [w for w in re.findall(r"[^\W_]+", text) if w.casefold() not in _FILLER]
+    if not words or not all(_is_letter(w, key) for w in words):
+        return None
+    indices = {key.labels.get(word.upper(), -1) for word in words}
+    if indices == {-1}:
+        return ChoiceReading(None, Status.OUT_OF_RANGE)
+    return _decide(indices)
+
+
+def _is_letter(word: str, key: _Key) -> bool:
+    return (len(word) == 1 and "A" <= word.upper() <= "Z") or word.upper() in key.labels
+
+
+def _cued(text: str, key: _Key) -> ChoiceReading | None:
+    """All cues (`the answer is ...`) that lead to a reading must agree."""
+    indices: set[int] = set()
+    status = None
+    for cue in _CUE.finditer(text):
+        value = _value(text, cue.end())
+        reading = _first(value, key, (_whole, _named_first, _lead, _bare, _mark, _name))
+        if reading is None:
+            continue
+        if reading.option is None:
+            status = reading.status
+        else:
+            indices.add(reading.option)
+    if status is not None:
+        return ChoiceReading(None, Status.AMBIGUOUS if indices else status)
+    return _decide(indices)
+
+
+def _value(text: str, start: int) -> str:
+    """What a cue points at: the quoted string that follows, or the rest of the sentence."""
+    value = text[start : start + 300]
+    if value[:1] and value[0] in _QUOTES:
+        return re.split(f"[{_QUOTES}]", value[1:], maxsplit=1)[0]
+    return _VALUE_END.split(value, maxsplit=1)[0]
+
+
+def _named_first(text: str, key: _Key) -> ChoiceReading | None:
+    """The text begins with an option's name, e.g. `B-cell lymphoma`, whose B is no letter choice."""
+    mentions = key.names.find(text)
+    if not mentions or re.search(r"[^\W_]", text[: mentions[0].start]):
+        return None
+    denied = any(negated(text, m.start, m.end) for m in mentions)
+    return ChoiceReading(None, Status.AMBIGUOUS) if denied else _decide({m.option for m in mentions})
+
+
+def _lead(text: str, key: _Key) -> ChoiceReading | None:
+    lead = _LEAD.match(text) if key.labels else None
+    if lead is None:
+        return _lead_and_name(text, key)
+    index = key.labels.get(lead["bracket"] or lead["plain"])
+    if index is None:
+        single = len(lead["bracket"] or lead["plain"]) == 1
+        return ChoiceReading(None, Status.OUT_OF_RANGE) if single else None
+    denied = negated(text, lead.start(), lead.end())
+    if denied or _contradicted(text[lead.end() :], index, key):
+        return ChoiceReading(None, Status.AMBIGUOUS)
+    return ChoiceReading(index, Status.OK)
+
+
+def _lead_and_name(text: str, key: _Key) -> ChoiceReading | None:
+    """`B Koilocyte`: a letter counts without punctuation where its own name follows."""
+    head = re.match(r"[\s*_`\"']{0,6}([A-Z]{1,2})[\s,]{1,3}", text)
+    index = key.labels.get(head[1]) if head else None
+    if head is None or index is None:
+        return None
+    mentions = key.names.find(text[head.end() :])
+    starts = [m.option for m in mentions if m.start == 0]
+    return ChoiceReading(index, Status.OK) if index in starts and len(set(starts)) == 1 else None
+
+
+def _contradicted(rest: str, index: int, key: _Key) -> bool:
+    """Whether what follows a leading letter names another option.
+
+    A list of the options, or a second letter in the same sentence, contradicts; an explanation in later
+    sentences may mention other letters.
+    """
+    # The letter's own name is looked past: a name may hold a full stop or another option's letter.
+    names = {m.option: m for m in key.names.find(rest[:400]) if m.start <= 1}
+    hedge = _HEDGE.match(rest)
+    if (names and index not in names) or (hedge and key.labels.get(hedge["also"], index) != index):
+        return True
+    own_end = names[index].end if index in names else 0
+    sentence = _VALUE_END.search(rest, own_end)
+    first_end = sentence.start() if sentence else len(rest)
+    for mark in _MARK.finditer(rest, own_end):
+        other = key.labels.get(_label(mark))
+        if other is None or other == index:
+            continue
+        listed = mark["line"] or any(m.option == other and m.start <= 1 for m in _after(rest, mark, key))
+        if mark.start() < first_end or listed:
+            return True
+    return False
+
+
+def _after(text: str, mark: re.Match[str], key: _Key) -> list[Mention]:
+    following = text[mark.end() : mark.end() + 200].lstrip(" *_`:.")
+    return key.names.find(following)
+
+
+def _bare(text: str, key: _Key) -> ChoiceReading | None:
+    """After a cue, `B` or `B because ...`; `A` before a noun stays an article."""
+    bare = _BARE.match(text)
+    index = key.labels.get(bare[1]) if bare else None
+    if bare is None or index is None:
+        return None
+    others = {key.labels.get(w, index) for w in re.findall(r"(?<![A-Za-z])[A-Z]{1,2}(?![A-Za-z])", text)}
+    if others != {index} or _contradicted(text[bare.end() :], index, key):
+        return ChoiceReading(None, Status.AMBIGUOUS)
+    return ChoiceReading(index, Status.OK)
+
+
+def _mark(text: str, key: _Key) -> ChoiceReading | None:
+    marks = [(key.labels[_label(m)], m) for m in _MARK.finditer(text) if _label(m) in key.labels]
+    if any(negated(text, m.start(), m.end()) for _, m in marks):
+        return ChoiceReading(None, Status.AMBIGUOUS)
+    indices = {index for index, _ in marks}
+    named = {m.option for m in key.names.find(text)} if len(indices) == 1 else set()
+    return _decide(indices | named if len(named) == 1 else indices)
+
+
+def _label(mark: re.Match[str]) -> str:
+    return next(label for label in mark.groups() if label)
+
+
+def _name(text: str, key: _Key) -> ChoiceReading | None:
+    mentions = key.names.find(text)
+    if any(negated(text, m.start, m.end) for m in mentions if not key.names.is_small(m.option)):
+        return ChoiceReading(None, Status.AMBIGUOUS)
+    return _decide({m.option for m in mentions})
+
+
+def _nothing(text: str, key: _Key) -> Status:
+    marks = [m["bracket"] for m in _MARK.finditer(text) if m["bracket"]] if key.labels else []
+    beyond = any(len(label) == 1 or len(key.labels) > 26 for label in marks)
+    return Status.OUT_OF_RANGE if beyond else Status.NO_ANSWER

@@ -1,0 +1,1 @@
+"""How prompts become completions: in this process, over an OpenAI-compatible server, or scripted."""

@@ -1,0 +1,150 @@
+"""Generation in this process with `transformers`, in batches.
+
+Shapes: B prompts of a batch, L tokens, V entries of the vocabulary.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from malpighi.errors import ConfigError, UserError
+from malpighi.inference.engine import Completion, Sampling, failed
+from malpighi.models.encode import Encoded, collate, encode_one
+from malpighi.models.families import PAD_TOKEN, TURN_END, VISION_TOKENS
+from malpighi.models.prompt import Prompt
+from malpighi.models.vlm import Vlm
+
+
+class TransformersEngine:
+    """Batched generation with left padding.
+
+    Greedy decoding takes the likeliest token. Sampling draws by the Gumbel-max rule with a stream of random
+    numbers per prompt, seeded by the sampling's seed, the prompt's digest and how often that prompt has
+    occurred in the call; so what a prompt gets does not depend on its neighbours, the batch size or a resumed
+    run (up to the rounding of the model's arithmetic). Tokens that announce an image can never be drawn.
+
+    Args:
+        vlm: the model.
+        batch_size: prompts generated together.
+        max_prompt_length: most tokens of a prompt; None for no bound. A longer prompt becomes an error.
+    """
+
+    def __init__(self, vlm: Vlm, batch_size: int = 16, max_prompt_length: int | None = None) -> None:
+        if batch_size < 1:
+            raise ConfigError(f"batch_size={batch_size}; at least 1 is needed")
+        self._vlm = vlm
+        self._batch_size = batch_size
+        self._max_prompt_length = max_prompt_length
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
+        """One completion per prompt, in order; see `Engine`."""
+        done: dict[int, Completion] = {}
+        encoded: dict[int, Encoded] = {}
+        for index, prompt in enumerate(prompts):
+            try:
+                encoded[index] = encode_one(prompt, None, self._vlm, max_length=self._max_prompt_length)
+            except UserError as error:
+                done[index] = failed(error)
+        seeds = _seeds(prompts, sampling.seed)
+        # Prompts of like length together: less padding. The order of the results is restored below.
+        waiting = sorted(encoded, key=lambda index: (len(encoded[index].ids), index))
+        for start in range(0, len(waiting), self._batch_size):
+            chosen = waiting[start : start + self._batch_size]
+            said = self._batch([encoded[i] for i in chosen], [seeds[i] for i in chosen], sampling)
+            done.update(zip(chosen, said, strict=True))
+        return [done[index] for index in range(len(prompts))]
+
+    def _batch(
+        self, samples: Sequence[Encoded], seeds: Sequence[int], sampling: Sampling
+    ) -> list[Completion]:
+        """The completions of one batch; where it fails, its halves are tried, down to the prompt at fault."""
+        try:
+            return self._generate(samples, seeds, sampling)
+        except (RuntimeError, ValueError) as error:  # out of memory, or pixels that the model refuses
+            if len(samples) == 1:
+                return [failed(f"{type(error).__name__}: {error}")]
+        half = len(samples) // 2
+        return self._batch(samples[:half], seeds[:half], sampling) + self._batch(
+            samples[half:], seeds[half:], sampling
+        )
+
+    def _generate(
+        self, samples: Sequence[Encoded], seeds: Sequence[int], sampling: Sampling
+    ) -> list[Completion]:
+        model = self._vlm.model
+        batch = collate(samples, self._vlm, padding="left", labels=False)
+        batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+        noise = [] if sampling.temperature == 0 else [_GumbelNoise(seeds, sampling.temperature)]
+        was_training = model.training
+        model.eval()
+        try:
+            with torch.inference_mode():
+                ids_bl = model.generate(
+                    **batch,
+                    generation_config=self._configuration(sampling),
+                    logits_processor=LogitsProcessorList(noise),
+                )
+        finally:
+            model.train(was_training)
+        return [self._completion(row) for row in ids_bl[:, batch["input_ids"].shape[1] :].tolist()]
+
+    def _configuration(self, sampling: Sampling) -> GenerationConfig:
+        # Every setting that a checkpoint's generation_config.json could bring along is said here, because
+        # `generate` fills what is left open from that file: Qwen2.5-VL ships a repetition penalty.
+        return GenerationConfig(
+            max_new_tokens=sampling.max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
+            temperature=1.0,
+            top_k=50,
+            top_p=1.0,
+            use_cache=True,
+            suppress_tokens=[self._vlm.token_id(token) for token in VISION_TOKENS],
+            eos_token_id=self._ends,
+            pad_token_id=self._vlm.token_id(PAD_TOKEN),
+        )
+
+    @property
+    def _ends(self) -> list[int]:
+        return [self._vlm.token_id(TURN_END), self._vlm.token_id(PAD_TOKEN)]
+
+    def _completion(self, ids: list[int]) -> Completion:
+        length = next((i for i, token in enumerate(ids) if token in self._ends), None)
+        said = ids[:length]
+        text = self._vlm.tokenizer.decode(said, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        if length is None:
+            return Completion(text, len(said), "length")
+        return Completion(text, len(said) + 1, "stop")
+
+
+class _GumbelNoise(LogitsProcessor):
+    """Turns the argmax of greedy decoding into a draw from softmax(scores / temperature), row by row.
+
+    Source: Gumbel-max: argmax of log p + Gumbel noise is distributed as p.
+    """
+
+    def __init__(self, seeds: Sequence[int], temperature: float) -> None:
+        self._streams = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self._temperature = temperature
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        uniform_bv = torch.stack(
+            [torch.rand(scores.shape[1], generator=stream, dtype=torch.float64) for stream in self._streams]
+        )
+        gumbel_bv = -(-uniform_bv.clamp_min(1e-300).log()).log()
+        return scores / self._temperature + gumbel_bv.to(scores.device, torch.float32)
+
+
+def _seeds(prompts: Sequence[Prompt], seed: int) -> list[int]:
+    occurred: Counter[str] = Counter()
+    seeds = []
+    for prompt in prompts:
+        key = f"{seed}:{prompt.digest}:{occurred[prompt.digest]}"
+        seeds.append(int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1)
+        occurred[prompt.digest] += 1
+    return seeds

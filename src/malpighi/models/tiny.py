@@ -1,0 +1,267 @@
+"""The two families in miniature: the same architecture, processor and files, small enough for one CPU core.
+
+A miniature goes through every path that real weights go through: it is saved to a folder and loaded back by
+the same code. Its weights are random, its tokenizer is trained on the texts it is given.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import AddedToken, pre_tokenizers, trainers
+from transformers import (
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+    Qwen2Tokenizer,
+    Qwen2VLImageProcessor,
+    Qwen2VLVideoProcessor,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLProcessor,
+    Qwen3VLVideoProcessor,
+)
+
+from malpighi.config import Settings
+from malpighi.errors import ConfigError
+from malpighi.models.families import (
+    IMAGE_TOKEN,
+    PAD_TOKEN,
+    SPECIAL_TOKENS,
+    TAGS,
+    TURN_END,
+    VIDEO_TOKEN,
+    VISION_END,
+    VISION_START,
+    Family,
+    family_named,
+)
+from malpighi.models.vlm import Vlm
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "<|im_start|>{{ message.role + '\\n' }}"
+    "{% if message.content is string %}{{ message.content }}"
+    "{% else %}{% for part in message.content %}"
+    "{% if part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif part.type == 'video' %}<|vision_start|><|video_pad|><|vision_end|>"
+    "{% else %}{{ part.text }}{% endif %}"
+    "{% endfor %}{% endif %}"
+    "{{ '<|im_end|>\\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+"""The families' format (ChatML), as Jinja; the real checkpoints bring their own."""
+
+
+class TinySize(Settings, frozen=True):
+    """How big a miniature is; the default is near 2.5 million parameters.
+
+    Attributes:
+        hidden: width of the language model; a multiple of `2 * heads`.
+        layers: blocks of the language model.
+        heads: attention heads.
+        kv_heads: key and value heads; divides `heads`.
+        feed_forward: width inside its feed-forward blocks.
+        vision_hidden: width of the vision tower; a multiple of `4 * vision_heads`.
+        vision_layers: blocks of the vision tower.
+        vision_heads: attention heads of the vision tower.
+        vision_feed_forward: width inside the tower's feed-forward blocks.
+        vocabulary: most tokens of the tokenizer; short texts give fewer.
+        grid: side of the learned position table, patches (Qwen3-VL only; interpolated to other sizes).
+    """
+
+    hidden: int = 192
+    layers: int = 4
+    heads: int = 4
+    kv_heads: int = 2
+    feed_forward: int = 512
+    vision_hidden: int = 96
+    vision_layers: int = 4
+    vision_heads: int = 4
+    vision_feed_forward: int = 256
+    vocabulary: int = 1024
+    grid: int = 16
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that attention or rotary positions cannot be built from."""
+        if self.hidden % (2 * self.heads) or self.hidden // self.heads < 16:
+            raise ConfigError(
+                f"hidden={self.hidden} does not split over heads={self.heads}; take a multiple of "
+                f"{2 * self.heads} of at least {16 * self.heads}"
+            )
+        if self.heads % self.kv_heads:
+            raise ConfigError(f"kv_heads={self.kv_heads} must divide heads={self.heads}")
+        if self.vision_hidden % (4 * self.vision_heads):
+            raise ConfigError(
+                f"vision_hidden={self.vision_hidden} must be a multiple of {4 * self.vision_heads}, four "
+                f"times vision_heads={self.vision_heads}"
+            )
+        if self.vocabulary < _SMALLEST_VOCABULARY:
+            raise ConfigError(
+                f"vocabulary={self.vocabulary} has no room for bytes and special tokens; the least is "
+                f"{_SMALLEST_VOCABULARY}"
+            )
+
+
+_SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS) + len(TAGS)
+
+
+def build_tiny(
+    family: str, folder: str | Path, texts: Iterable[str], seed: int = 0, size: TinySize | None = None
+) -> Path:
+    """A miniature with random weights, saved as `transformers` saves a checkpoint.
+
+    Weights are drawn by the architecture's own rule: normal with standard deviation 0.02 (the vision tower
+    included), norms at 1, biases at 0; input and output embeddings are tied. Same arguments, same bytes.
+
+    Args:
+        family: name of the family.
+        folder: where to save; made where missing.
+        texts: what the tokenizer is trained on: prompts and targets as they will be written.
+        seed: of the weights.
+        size: how big.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ConfigError: unknown family.
+    """
+    facts = family_named(family)
+    size = size or TinySize()
+    folder = Path(folder)
+    tokenizer = train_tokenizer(texts, size.vocabulary)
+    config_class, model_class = _MODELS[family]
+    config = config_class(**_config(facts, size, tokenizer))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = model_class(config)
+    model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(TURN_END)
+    model.generation_config.pad_token_id = tokenizer.convert_tokens_to_ids(PAD_TOKEN)
+    return Vlm(model, _processor(facts, tokenizer), facts, folder).save(folder)
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Qwen2Tokenizer:
+    """A byte-level BPE tokenizer with the families' splitting rule (every digit alone) and special tokens.
+
+    The tags of reasoning and answer are single ordinary tokens, as `<think>` is in Qwen3: decoding keeps them.
+    """
+    learner = Qwen2Tokenizer().backend_tokenizer
+    learner.train_from_iterator(
+        texts,
+        trainer=trainers.BpeTrainer(
+            vocab_size=vocabulary - len(SPECIAL_TOKENS) - len(TAGS),
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        ),
+    )
+    learned = json.loads(learner.to_str())["model"]
+    tokenizer = Qwen2Tokenizer(
+        vocab=learned["vocab"],
+        merges=[tuple(pair) for pair in learned["merges"]],
+        eos_token=TURN_END,
+        pad_token=PAD_TOKEN,
+        unk_token=PAD_TOKEN,
+        extra_special_tokens=[token for token in SPECIAL_TOKENS if token not in (PAD_TOKEN, TURN_END)],
+    )
+    tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in TAGS])
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+_MODELS: dict[str, tuple[type, type]] = {
+    "qwen2_5_vl": (Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration),
+    "qwen3_vl": (Qwen3VLConfig, Qwen3VLForConditionalGeneration),
+}
+
+
+def _config(facts: Family, size: TinySize, tokenizer: Qwen2Tokenizer) -> dict[str, Any]:
+    ids = tokenizer.convert_tokens_to_ids
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": size.hidden,
+        "intermediate_size": size.feed_forward,
+        "num_hidden_layers": size.layers,
+        "num_attention_heads": size.heads,
+        "num_key_value_heads": size.kv_heads,
+        "max_position_embeddings": 8192,
+        "rope_parameters": _rope(facts, size.hidden // size.heads),
+        "bos_token_id": None,
+        "eos_token_id": ids(TURN_END),
+        "pad_token_id": ids(PAD_TOKEN),
+        "tie_word_embeddings": True,
+    }
+    if facts.name == "qwen3_vl":
+        text["head_dim"] = size.hidden // size.heads
+    return {
+        "text_config": text,
+        "vision_config": _vision(facts, size),
+        "image_token_id": ids(IMAGE_TOKEN),
+        "video_token_id": ids(VIDEO_TOKEN),
+        "vision_start_token_id": ids(VISION_START),
+        "vision_end_token_id": ids(VISION_END),
+        "tie_word_embeddings": True,
+    }
+
+
+def _rope(facts: Family, head_width: int) -> dict[str, Any]:
+    """Rotary positions in three parts (time, height, width), in the published checkpoints' proportions."""
+    half = head_width // 2
+    if facts.name == "qwen3_vl":
+        spatial = half * 20 // 64
+        sections = [half - 2 * spatial, spatial, spatial]
+        return {
+            "rope_type": "default",
+            "rope_theta": 10_000.0,
+            "mrope_section": sections,
+            "mrope_interleaved": True,
+        }
+    spatial = half * 24 // 64
+    sections = [half - 2 * spatial, spatial, spatial]
+    return {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": sections}
+
+
+def _vision(facts: Family, size: TinySize) -> dict[str, Any]:
+    tower: dict[str, Any] = {
+        "depth": size.vision_layers,
+        "hidden_size": size.vision_hidden,
+        "intermediate_size": size.vision_feed_forward,
+        "num_heads": size.vision_heads,
+        "patch_size": facts.patch,
+        "spatial_merge_size": facts.merge,
+        "out_hidden_size": size.hidden,
+    }
+    if facts.name == "qwen3_vl":
+        # The published tower hands features to the first three blocks of the language model.
+        handed = min(3, size.layers, size.vision_layers)
+        tower["deepstack_visual_indexes"] = [
+            (i + 1) * size.vision_layers // (handed + 1) for i in range(handed)
+        ]
+        tower["num_position_embeddings"] = size.grid**2
+    else:
+        # Windowed attention, with full attention in the middle and last blocks.
+        tower["window_size"] = 4 * facts.pixels_per_token
+        tower["fullatt_block_indexes"] = sorted({size.vision_layers // 2, size.vision_layers - 1})
+    return tower
+
+
+def _processor(facts: Family, tokenizer: Qwen2Tokenizer) -> Any:
+    # Video settings travel along because the processor class demands them; no video is ever read.
+    pixels = {
+        "patch_size": facts.patch,
+        "merge_size": facts.merge,
+        "image_mean": list(facts.mean),
+        "image_std": list(facts.std),
+    }
+    images = Qwen2VLImageProcessor(
+        **pixels,
+        size={"shortest_edge": facts.pixels_per_token**2, "longest_edge": 16_384 * facts.pixels_per_token**2},
+    )
+    if facts.name == "qwen3_vl":
+        videos = Qwen3VLVideoProcessor(**pixels)
+        return Qwen3VLProcessor(images, tokenizer, videos, chat_template=CHAT_TEMPLATE)
+    videos = Qwen2VLVideoProcessor(**pixels)
+    return Qwen2_5_VLProcessor(images, tokenizer, videos, chat_template=CHAT_TEMPLATE)

@@ -1,0 +1,1 @@
+"""Synthetic cells, regions and slides whose ground truth is measured, not promised."""

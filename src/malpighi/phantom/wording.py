@@ -1,0 +1,121 @@
+"""The words of questions, reasons and descriptions of phantom cells: few, plain and always true."""
+
+import numpy as np
+
+from malpighi.guidelines.pack import Pack
+
+_PRESENT = {
+    "NE": "nucleus enlarged",
+    "NA": "nuclear shape atypical",
+    "NH": "nucleus too dark",
+    "KO": "clear halo with a dense rim",
+    "CT": "chromatin coarse",
+    "NU": "nucleolus visible",
+    "NC": "more than one nucleus",
+    "NCR": "N:C ratio raised",
+    "NM": "membrane irregular",
+}
+_ABSENT = {
+    "NE": "nucleus of normal size",
+    "NA": "nuclear shape round or oval",
+    "NH": "nucleus normally stained",
+    "KO": "no halo",
+    "CT": "chromatin fine and even",
+    "NU": "no nucleolus",
+    "NC": "one nucleus",
+    "NCR": "N:C ratio normal",
+    "NM": "membrane smooth",
+}
+_BLAND = ("NE", "CT", "NM", "NCR")
+_COUNTS = {1: "one", 2: "two", 3: "three"}
+
+CATEGORY_QUESTION = "Which Bethesda category fits this cell?"
+DESCRIBE_QUESTION = "Describe this cervical cell in one sentence."
+
+
+def category_reasoning(pack: Pack, findings: dict[str, bool], cell_class: str) -> str:
+    """What is seen, and the category that it entails.
+
+    Example:
+        >>> from malpighi.guidelines.pack import load_pack
+        >>> tbs = load_pack("tbs")
+        >>> seen = {code: code in ("NCR", "NM", "CT") for code in tbs.codes}
+        >>> category_reasoning(tbs, seen, "squamous_immature")
+        'Immature squamous cell: chromatin coarse, N:C ratio raised, membrane irregular. This entails HSIL.'
+    """
+    seen = [_PRESENT[code] for code in pack.codes if findings[code]] or [_ABSENT[code] for code in _BLAND]
+    name = class_name(pack, cell_class)
+    return f"{_capital(name)}: {', '.join(seen)}. This entails {pack.category(findings, cell_class)}."
+
+
+def finding_reasoning(pack: Pack, code: str, *, present: bool) -> str:
+    """What is seen of one observation, and the answer.
+
+    Example:
+        >>> from malpighi.guidelines.pack import load_pack
+        >>> finding_reasoning(load_pack("tbs"), "CT", present=False)
+        'Chromatin fine and even: no coarse chromatin.'
+    """
+    seen = _capital(_PRESENT[code] if present else _ABSENT[code])
+    name = pack.observation(code).name
+    return f"{seen}: {name}." if present else f"{seen}: no {name}."
+
+
+def description(
+    pack: Pack, findings: dict[str, bool], cell_class: str, nuclei: int, rng: np.random.Generator
+) -> str:
+    """All nine observations in one sentence, in one of several orders and turns of phrase."""
+    size = "an enlarged" if findings["NE"] else "a normal-sized"
+    tone = "hyperchromatic" if findings["NH"] else "normally stained"
+    shape = "elongated" if findings["NA"] else "round to oval"
+    count = f"{_COUNTS.get(nuclei, str(nuclei))} nuclei" if findings["NC"] else "a single nucleus"
+    nucleus = [
+        f"{'coarse' if findings['CT'] else 'fine'} chromatin",
+        f"{'an irregular' if findings['NM'] else 'a smooth'} membrane",
+        f"{'a visible' if findings['NU'] else 'no'} nucleolus",
+    ]
+    cell = [
+        f"{'a raised' if findings['NCR'] else 'a normal'} N:C ratio",
+        "a koilocytic halo" if findings["KO"] else "no halo",
+        count,
+    ]
+    rng.shuffle(nucleus)
+    rng.shuffle(cell)
+    name = class_name(pack, cell_class)
+    body = f"{size}, {tone}, {shape} nucleus with {_listed(nucleus)}"
+    forms = (
+        f"{_article(name)} with {_listed(cell)}, and {body}.",
+        f"{_article(name)} showing {body}; there is {_listed(cell)}.",
+        f"{_capital(body)} in {_article(name).lower()} that has {_listed(cell)}.",
+    )
+    return forms[int(rng.integers(len(forms)))]
+
+
+def open_question(
+    pack: Pack, findings: dict[str, bool], cell_class: str, nuclei: int, rng: np.random.Generator
+) -> tuple[str, str]:
+    """An open question and its short answer."""
+    kinds = (
+        (pack.definition.cell_class.question, class_name(pack, cell_class)),
+        ("How many nuclei does this cell have?", _COUNTS.get(nuclei, str(nuclei))),
+        ("What is the chromatin like?", "coarse" if findings["CT"] else "fine and even"),
+        ("What is the nuclear membrane like?", "irregular" if findings["NM"] else "smooth"),
+    )
+    return kinds[int(rng.integers(len(kinds)))]
+
+
+def class_name(pack: Pack, cell_class: str) -> str:
+    """The pack's name of a cell class, e.g. `mature squamous cell`."""
+    return next(value.name for value in pack.definition.cell_class.values if value.id == cell_class)
+
+
+def _listed(parts: list[str]) -> str:
+    return f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _article(name: str) -> str:
+    return f"{'An' if name[:1] in 'aeiou' else 'A'} {name}"

@@ -1,0 +1,75 @@
+"""What a stage is given and what it gives back."""
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from malpighi.corpus import Corpus
+from malpighi.grading.grade import Reading, grade
+from malpighi.models.pictures import Pictures
+from malpighi.models.prompt import Prompt
+from malpighi.pipeline.folder import RunFolder
+from malpighi.pipeline.recipe import Data, Recipe
+from malpighi.records import Failure, Grade, Sample, Split
+
+Tell = Callable[[int, int, str], None]
+
+
+class StageResult(NamedTuple):
+    """Items that failed, and notes for the report and the status."""
+
+    failures: list[Failure]
+    notes: dict[str, Any]
+
+
+class Context:
+    """What every stage may use.
+
+    Args:
+        recipe: the whole recipe.
+        folder: the run folder.
+        name: the stage's name.
+        tell: progress: (done, total, text).
+    """
+
+    def __init__(self, recipe: Recipe, folder: RunFolder, name: str, tell: Tell) -> None:
+        self.recipe = recipe
+        self.folder = folder
+        self.name = name
+        self.tell = tell
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The corpus that the data stage filled."""
+        name = next(name for name, stage in self.recipe.stages.items() if isinstance(stage, Data))
+        return Corpus.open(self.folder.stage(name) / "corpus")
+
+    @cached_property
+    def pictures(self) -> Pictures:
+        """Opens images of the corpus at the model's resolution."""
+        return Pictures(self.corpus.image_bytes, self.recipe.prompt)
+
+    def samples(self, split: Split) -> list[Sample]:
+        """Samples of one split, in corpus order."""
+        return self.corpus.samples(split=split)
+
+    def grade_text(self, sample: Sample, text: str, prompt: Prompt, truncated: bool) -> Grade:  # noqa: FBT001
+        """The verdict on a completion, in the frame that the model speaks."""
+        reading = Reading(
+            view=prompt.views[0] if prompt.views else None,
+            frame=self.recipe.prompt.facts.frame,
+            truncated=truncated,
+            load_mask=self.load_mask,
+        )
+        return grade(sample, text, reading)
+
+    def load_mask(self, key: str) -> np.ndarray:
+        """A mask of the corpus as a boolean array (row, column)."""
+        return self.corpus.mask(key) > 0
+
+    def part(self) -> Path:
+        """The stage's working folder."""
+        return self.folder.part(self.name)

@@ -1,0 +1,143 @@
+"""The stage that lets every model answer the test samples."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from malpighi.config import digest
+from malpighi.durable import replacing
+from malpighi.evaluation.evaluate import EvaluateOptions, evaluate, image_hash, truth_of
+from malpighi.evaluation.majority import majority_predictions
+from malpighi.geometry import Frame, View
+from malpighi.grading.grade import Reading, grade
+from malpighi.inference.engine import Completion, Sampling
+from malpighi.inference.transformers_engine import TransformersEngine
+from malpighi.models.classifier import load_classifier
+from malpighi.models.prompt import Prompt
+from malpighi.pipeline.context import Context, StageResult
+from malpighi.pipeline.learning import start_model
+from malpighi.pipeline.recipe import Evaluate
+from malpighi.records import Choice, Failure, Grade, Prediction, Sample, Split, to_json
+
+log = logging.getLogger(__name__)
+
+CLASSIFIER = "cnn"
+
+
+def run_evaluate(context: Context, stage: Evaluate, work: Path) -> StageResult:
+    """Every model's predictions on the test split, then the classifier's and the majority answer's."""
+    _drop_stale(context, work / "begun")
+    test = chosen_samples(context, stage)
+    failures: list[Failure] = []
+    steps = len(stage.models) * len(test)
+    for index, (name, source) in enumerate(stage.models.items()):
+        failures += _ask_model(
+            context, stage, test, (name, source), _tell(context, index * len(test), steps, name)
+        )
+    _write(
+        context, "majority", majority_predictions(context.samples(Split.TRAIN), test, _grade_image(context))
+    )
+    if stage.classifier:
+        _write(context, CLASSIFIER, _classifier_rows(context, stage, test))
+    return StageResult(failures, {"samples": len(test), "models": list(stage.models)})
+
+
+def _drop_stale(context: Context, marker: Path) -> None:
+    """A working folder without the marker is new: rows that lie about are of other models or other settings."""
+    if not marker.exists():
+        for path in context.folder.predictions.iterdir():
+            path.unlink()
+        marker.touch()
+
+
+def chosen_samples(context: Context, stage: Evaluate) -> list[Sample]:
+    """The test samples that are examined, in corpus order; at most `per_exam` an exam, drawn by the run's seed."""
+    pool = [sample for sample in context.samples(Split.TEST) if sample.task in stage.tasks]
+    if not stage.per_exam:
+        return pool
+    rng = np.random.default_rng(context.recipe.seed)
+    exams: dict[str, list[str]] = {}
+    for sample in pool:
+        exams.setdefault(sample.exam, []).append(sample.id)
+    kept: set[str] = set()
+    for ids in exams.values():
+        kept.update(rng.permutation(ids)[: stage.per_exam].tolist())
+    return [sample for sample in pool if sample.id in kept]
+
+
+def _ask_model(
+    context: Context,
+    stage: Evaluate,
+    test: Sequence[Sample],
+    model: tuple[str, str],
+    on_progress: Callable[[int, int], None],
+) -> list[Failure]:
+    name, source = model
+    engine = TransformersEngine(start_model(context, source))
+    made_from = context.folder.done(source)
+    options = EvaluateOptions(
+        model=name,
+        batch_size=stage.batch_size,
+        sampling=Sampling(max_new_tokens=stage.max_new_tokens, temperature=0.0, seed=0),
+        fingerprint=digest(made_from.inputs if made_from else "", context.recipe.prompt),
+    )
+
+    def grade_completion(sample: Sample, completion: Completion, prompt: Prompt) -> Grade:
+        return context.grade_text(sample, completion.text, prompt, completion.finish == "length")
+
+    out = context.folder.predictions / f"{name}.jsonl"
+    outcome = evaluate(engine, test, context.pictures.prompt, grade_completion, out, options, on_progress)
+    log.info("%s: %d rows kept, %d asked", name, outcome.kept, outcome.asked)
+    return outcome.failures
+
+
+def _grade_image(context: Context) -> Callable[[Sample, str], Grade]:
+    """The grader for answers whose boxes are in image px."""
+
+    def grade_text(sample: Sample, text: str) -> Grade:
+        view = View(sample.images[0].size) if sample.images else None
+        return grade(sample, text, Reading(view=view, frame=Frame.IMAGE, load_mask=context.load_mask))
+
+    return grade_text
+
+
+def _classifier_rows(context: Context, stage: Evaluate, test: Sequence[Sample]) -> list[Prediction]:
+    """The classifier's answers to the exams it was trained on, said in words and graded like any other."""
+    model = load_classifier(context.folder.stage(stage.classifier) / "model")
+    asked = [s for s in test if isinstance(s.answer, Choice) and model.exams.get(s.exam) == s.options]
+    rows: list[Prediction] = []
+    for start in range(0, len(asked), stage.batch_size):
+        batch = asked[start : start + stage.batch_size]
+        images = [context.pictures.prompt(sample).images[0] for sample in batch]
+        chosen = model.choose(images, [sample.exam for sample in batch])
+        rows += [_classifier_row(context, sample, index) for sample, index in zip(batch, chosen, strict=True)]
+    return rows
+
+
+def _classifier_row(context: Context, sample: Sample, index: int) -> Prediction:
+    text = f"<answer>{sample.options[index]}</answer>"
+    return Prediction(
+        model=CLASSIFIER,
+        exam=sample.exam,
+        sample=sample.id,
+        group=sample.group,
+        task=sample.task,
+        text=text,
+        grade=_grade_image(context)(sample, text),
+        truth=truth_of(sample),
+        image_hash=image_hash(sample),
+    )
+
+
+def _write(context: Context, name: str, rows: Sequence[Prediction]) -> None:
+    with replacing(context.folder.predictions / f"{name}.jsonl") as file:
+        file.writelines(to_json(row) + b"\n" for row in rows)
+
+
+def _tell(context: Context, before: int, total: int, name: str) -> Callable[[int, int], None]:
+    def progress(done: int, _: int) -> None:
+        context.tell(before + done, total, name)
+
+    return progress

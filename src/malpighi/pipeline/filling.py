@@ -1,0 +1,119 @@
+"""The stage that fills the corpus, from data sets on disk or from the phantom."""
+
+import logging
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from malpighi.corpus import Corpus
+from malpighi.datasets.catalogue import ADAPTERS, find_datasets
+from malpighi.datasets.split import Member, SplitPlan, assign, rule_text
+from malpighi.datasets.windows import windows
+from malpighi.errors import ConfigError, DataError
+from malpighi.phantom.generate import cell_items, region_items
+from malpighi.pipeline.context import Context, StageResult
+from malpighi.pipeline.recipe import Data
+from malpighi.records import Boxes, Failure, Item, MaskRef, Sample
+
+log = logging.getLogger(__name__)
+
+PHANTOM = "phantom"
+
+
+def run_data(context: Context, stage: Data, work: Path) -> StageResult:
+    """Fill `work/corpus`; an attempt that was killed starts over, since a corpus is committed as a whole."""
+    shutil.rmtree(work / "corpus", ignore_errors=True)
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    left_out: dict[str, Counter[str]] = defaultdict(Counter)
+    failures: list[Failure] = []
+    with Corpus.create(work / "corpus") as corpus:
+        for done, total, name, item in _items(context, stage):
+            context.tell(done, total, name)
+            if isinstance(item, Failure):
+                corpus.fail(item)
+                failures.append(item)
+            elif _boxes(item.sample) > stage.max_boxes:
+                left_out[name][f"more than {stage.max_boxes} boxes"] += 1
+            else:
+                corpus.add(item)
+                counts[name][str(item.sample.split)] += 1
+    if not counts:
+        raise DataError(f"no usable sample in {stage.folder}: {len(failures)} items failed, first {failures[:1]}")
+    notes = {"sets": [_about(name, counts[name], left_out[name], failures) for name in counts]}
+    return StageResult(failures, notes)
+
+
+def listing(folder: Path) -> list[tuple[str, int]]:
+    """Relative path and size in bytes of every file below a folder: cheap to take, changes when the data do.
+
+    Raises:
+        ConfigError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"there is no folder {folder}; give --data a data set or a folder that holds data sets")
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return sorted((path.relative_to(folder).as_posix(), path.stat().st_size) for path in files)
+
+
+def _items(context: Context, stage: Data) -> Iterator[tuple[int, int, str, Item | Failure]]:
+    """(units done, units in all, data set, item or failure)."""
+    plan = SplitPlan(*stage.fractions, seed=context.recipe.seed)
+    if not stage.folder:
+        yield from _phantom(context, stage, plan)
+        return
+    folders = find_datasets(stage.folder)
+    for index, (name, folder) in enumerate(folders.items()):
+        for item in ADAPTERS[name].read(folder, plan):
+            pieces = _pieces(item, stage.windows.get(name, 0))
+            yield from ((index, len(folders), name, piece) for piece in pieces)
+
+
+def _pieces(item: Item | Failure, side: int) -> Iterator[Item | Failure]:
+    if isinstance(item, Failure) or not side:
+        yield item
+    else:
+        yield from windows(item, side)
+
+
+def _phantom(
+    context: Context, stage: Data, plan: SplitPlan
+) -> Iterator[tuple[int, int, str, Item | Failure]]:
+    seed, wanted = context.recipe.seed, stage.phantom
+    total = wanted.cells + wanted.regions
+    pictures: set[str] = set()
+    items: list[Item] = []
+    for item in chain(cell_items(seed, wanted.cells), region_items(seed, wanted.regions)):
+        pictures.add(item.sample.images[0].key)
+        context.tell(len(pictures), total, "rendering")
+        items.append(item)
+    splits = assign((Member(item.sample.group, item.sample.scale) for item in items), plan)
+    for item in items:
+        sample = msgspec.structs.replace(item.sample, split=splits[item.sample.group])
+        yield total, total, PHANTOM, Item(sample, item.blobs)
+
+
+def _boxes(sample: Sample) -> int:
+    return len(sample.answer.boxes) if isinstance(sample.answer, Boxes | MaskRef) else 0
+
+
+def _about(
+    name: str, counts: Counter[str], left_out: Counter[str], failures: list[Failure]
+) -> dict[str, Any]:
+    """What the report says of a data set."""
+    adapter = ADAPTERS.get(name)
+    return {
+        "name": name,
+        "title": adapter.title if adapter else "synthetic cells and regions with exact ground truth",
+        "licence": adapter.licence if adapter else "Apache-2.0 (generated)",
+        "use": adapter.use if adapter else "any",
+        "split_rule": adapter.split_rule if adapter else rule_text("phantom patient"),
+        "traps": list(adapter.traps) if adapter else ["synthetic: shows that the parts work, not how models do"],
+        "counts": dict(counts),
+        "left_out": dict(left_out),
+        "failed": sum(failure.id.startswith(f"{name}/") for failure in failures),
+    }

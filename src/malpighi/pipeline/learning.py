@@ -1,0 +1,130 @@
+"""The stages that make models: build, supervise, reinforce, classify."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from malpighi.errors import ConfigError
+from malpighi.models.prompt import target_text
+from malpighi.models.tiny import build_tiny
+from malpighi.models.vlm import Vlm, load_vlm
+from malpighi.pipeline.context import Context, StageResult
+from malpighi.pipeline.recipe import Build, Classify, Reinforce, Supervised
+from malpighi.records import Sample, Split, TaskKind
+from malpighi.training.classify import train_classifier
+from malpighi.training.reinforce import train_reinforce
+from malpighi.training.runtime import Curve, OnStep, StageRuntime, save_curves
+from malpighi.training.supervised import train_supervised
+
+
+def run_build(context: Context, stage: Build, work: Path) -> StageResult:
+    """Load weights from disk, or build the miniature whose tokenizer is trained on the run's own texts."""
+    family = context.recipe.prompt.family
+    if stage.weights:
+        vlm = load_vlm(Path(stage.weights))
+        if vlm.family.name != family:
+            raise ConfigError(
+                f"{stage.weights} holds a {vlm.family.name} model but prompt.family is {family}; "
+                f"add --set prompt.family={vlm.family.name}"
+            )
+        vlm.save(work / "model")
+    else:
+        build_tiny(family, work / "model", _texts(context), seed=context.recipe.seed, size=stage.size)
+        vlm = load_vlm(work / "model")
+    parameters = sum(p.numel() for p in vlm.model.parameters())
+    return StageResult(
+        [], {"parameters": parameters, "family": family, "weights": stage.weights or "miniature"}
+    )
+
+
+def run_supervised(context: Context, stage: Supervised, work: Path) -> StageResult:
+    """Alignment or instruction tuning from another stage's model."""
+    vlm = start_model(context, stage.start)
+    pool = [s for s in context.samples(Split.TRAIN) if s.task in stage.tasks]
+    drawn = mixture(pool, stage.train.steps * stage.train.batch_size, stage.balance, context.recipe.seed)
+    runtime = StageRuntime(work, _on_step(context))
+    rows = train_supervised(vlm, drawn, context.pictures, stage.train, runtime, context.recipe.seed)
+    return _learned(work, rows, drawn)
+
+
+def run_reinforce(context: Context, stage: Reinforce, work: Path) -> StageResult:
+    """Reinforcement from another stage's model."""
+    vlm = start_model(context, stage.start)
+    pool = [s for s in context.samples(Split.TRAIN) if s.task in stage.tasks]
+    drawn = mixture(pool, stage.train.steps * stage.train.prompts, stage.balance, context.recipe.seed + 1)
+    runtime = StageRuntime(work, _on_step(context))
+    rows = train_reinforce(
+        vlm, drawn, context.pictures, stage.train, runtime, context.grade_text, context.recipe.seed
+    )
+    return _learned(work, rows, drawn)
+
+
+def run_classify(context: Context, stage: Classify, work: Path) -> StageResult:
+    """The small network to compare with."""
+    pool = [s for s in context.samples(Split.TRAIN) if s.task in (TaskKind.CLASSIFICATION, TaskKind.VQA)]
+    rows = train_classifier(
+        pool, context.pictures, stage.train, work / "model", context.recipe.seed, _on_step(context)
+    )
+    return _learned(work, rows, pool)
+
+
+def start_model(context: Context, stage: str) -> Vlm:
+    """The model that an earlier stage made."""
+    return load_vlm(context.folder.stage(stage) / "model")
+
+
+def mixture(pool: Sequence[Sample], count: int, balance: float, seed: int) -> list[Sample]:
+    """`count` samples drawn so that an exam of n samples is seen in proportion to n ** balance.
+
+    Within an exam the samples come round in shuffled rounds: none is seen twice before all are seen once.
+
+    Args:
+        pool: what to draw from.
+        count: how many to draw.
+        balance: 1 draws exams as large as they are, 0 draws all exams alike.
+        seed: of the draw.
+    """
+    rng = np.random.default_rng(seed)
+    exams: dict[str, list[Sample]] = {}
+    for sample in pool:
+        exams.setdefault(sample.exam, []).append(sample)
+    if not exams:
+        return []
+    sizes = np.array([len(members) for members in exams.values()], dtype=float) ** balance
+    counts = rng.multinomial(count, sizes / sizes.sum())
+    drawn: list[Sample] = []
+    for members, wanted in zip(exams.values(), counts, strict=True):
+        rounds = -(-int(wanted) // len(members))
+        order = np.concatenate([rng.permutation(len(members)) for _ in range(rounds)]) if rounds else []
+        drawn += [members[i] for i in order[: int(wanted)]]
+    return [drawn[i] for i in rng.permutation(len(drawn))]
+
+
+def _texts(context: Context) -> list[str]:
+    """Every word the miniature must read or write, from the training split alone."""
+    style = context.recipe.prompt
+    texts: list[str] = []
+    for sample in context.samples(Split.TRAIN):
+        prompt = context.pictures.prompt(sample)
+        texts += [
+            prompt.system,
+            *(turn.text for turn in prompt.turns),
+            target_text(sample, prompt.views, style),
+        ]
+    return texts
+
+
+def _learned(work: Path, rows: Curve, samples: Sequence[Sample]) -> StageResult:
+    save_curves(rows, work / "curves.jsonl")
+    exams = Counter(sample.exam for sample in samples)
+    return StageResult([], {"samples": dict(sorted(exams.items())), "last": rows[-1] if rows else {}})
+
+
+def _on_step(context: Context) -> OnStep:
+    def tell(step: int, total: int, values: dict[str, float]) -> None:
+        shown = ((name, values[name]) for name in ("loss", "reward", "accuracy") if name in values)
+        context.tell(step, total, "  ".join(f"{name} {value:.3f}" for name, value in shown))
+
+    return tell

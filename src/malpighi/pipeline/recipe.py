@@ -1,0 +1,214 @@
+"""What a recipe is: named stages with their settings, and where each number comes from."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from malpighi.config import Settings, override
+from malpighi.errors import ConfigError
+from malpighi.models.prompt import PromptStyle
+from malpighi.models.tiny import TinySize
+from malpighi.records import TaskKind
+from malpighi.training.classify import ClassifyConfig
+from malpighi.training.reinforce import ReinforceConfig
+from malpighi.training.supervised import SupervisedConfig
+
+
+class Phantom(Settings):
+    """How much synthetic data to render.
+
+    Attributes:
+        cells: pictures of single cervical cells; each gives one to three questions.
+        regions: pictures of H&E-like regions.
+    """
+
+    cells: int
+    regions: int
+
+
+class Data(Settings, tag="data"):
+    """Stage: fill the corpus, from a folder of data sets or from the phantom.
+
+    Attributes:
+        folder: a data set, or a folder of data sets; "" renders the phantom instead.
+        phantom: how much to render when there is no folder.
+        fractions: share of train, validation and test; groups stay whole.
+        windows: data set -> side in px of the windows its images are cut into.
+        max_boxes: samples with more boxes than this are left out and counted; their answer would not fit.
+    """
+
+    folder: str = ""
+    phantom: Phantom
+    fractions: tuple[float, float, float] = (0.7, 0.1, 0.2)
+    windows: dict[str, int] = {}
+    max_boxes: int = 6
+
+
+class Build(Settings, tag="build"):
+    """Stage: take weights from a folder, or build the family's architecture in miniature.
+
+    Attributes:
+        weights: folder of a downloaded model; "" builds a miniature with random weights.
+        size: of the miniature.
+    """
+
+    weights: str = ""
+    size: TinySize = TinySize()
+
+
+class Supervised(Settings, tag="supervised"):
+    """Stage: alignment or instruction tuning.
+
+    Attributes:
+        start: the stage whose model it goes on from.
+        tasks: kinds of task it learns from.
+        balance: exams are drawn with their size to this power: 1 as they come, 0 all alike.
+        train: settings of the loop.
+    """
+
+    start: str
+    tasks: tuple[TaskKind, ...]
+    balance: float = 0.5
+    train: SupervisedConfig
+
+
+class Reinforce(Settings, tag="reinforce"):
+    """Stage: reinforcement.
+
+    Attributes:
+        start: the stage whose model it goes on from.
+        tasks: kinds of task it is rewarded on.
+        balance: as in `Supervised`.
+        train: settings of the loop.
+    """
+
+    start: str
+    tasks: tuple[TaskKind, ...]
+    balance: float = 0.5
+    train: ReinforceConfig
+
+
+class Classify(Settings, tag="classify"):
+    """Stage: the small network to compare with.
+
+    Attributes:
+        train: settings of the loop.
+    """
+
+    train: ClassifyConfig
+
+
+class Evaluate(Settings, tag="evaluate"):
+    """Stage: let every model answer the test samples.
+
+    Attributes:
+        models: name in the tables -> the stage whose model it is.
+        classifier: the stage that trained the classifier; "" for none.
+        tasks: kinds of task that are examined.
+        per_exam: at most this many test samples an exam, drawn by seed; 0 takes all.
+        batch_size: prompts the engine gets at once.
+        max_new_tokens: longest answer, tokens.
+    """
+
+    models: dict[str, str]
+    classifier: str = ""
+    tasks: tuple[TaskKind, ...]
+    per_exam: int = 0
+    batch_size: int = 64
+    max_new_tokens: int = 96
+
+
+class Report(Settings, tag="report"):
+    """Stage: tables and one self-contained page.
+
+    Attributes:
+        evaluation: the stage whose predictions are reported.
+        shown: sample pictures on the sheet, per exam.
+        draws: bootstrap draws.
+    """
+
+    evaluation: str
+    shown: int = 2
+    draws: int = 2000
+
+
+Stage = Data | Build | Supervised | Reinforce | Classify | Evaluate | Report
+
+
+class Recipe(Settings):
+    """Everything a run needs to be repeated.
+
+    Attributes:
+        name: the recipe's function.
+        size: which size of it.
+        title: one line for people.
+        seed: of every random choice.
+        threads: torch CPU threads; fixed, so that a resumed run repeats a straight one.
+        prompt: model family, templates and token budgets.
+        stages: name -> settings, in the order they run.
+        sources: dotted setting -> where its number comes from (paper, upstream default, our choice).
+    """
+
+    name: str
+    size: str
+    title: str
+    seed: int = 0
+    threads: int = 2
+    prompt: PromptStyle
+    stages: dict[str, Stage]
+    sources: dict[str, str] = {}
+
+
+def with_settings(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
+    """The recipe with `a.b=c` applied; a stage's settings may be named from the stage on (`reinforce.train.steps=9`).
+
+    Raises:
+        ConfigError: no such setting, a value of the wrong type, or a stage that starts from an unknown one.
+    """
+    paths = [f"stages.{a}" if a.partition(".")[0] in recipe.stages else a for a in assignments]
+    changed = override(recipe, paths)
+    check(changed)
+    return changed
+
+
+def check(recipe: Recipe) -> None:
+    """Refuse a recipe whose stages name stages that do not come before them."""
+    before: set[str] = set()
+    for name, stage in recipe.stages.items():
+        unknown = [needed for needed in needs(stage, recipe.stages) if needed not in before]
+        if unknown:
+            raise ConfigError(
+                f"stage '{name}' needs '{unknown[0]}', which is not among the stages before it "
+                f"({', '.join(before) or 'none'}); correct its settings"
+            )
+        before.add(name)
+
+
+def needs(stage: Stage, stages: Mapping[str, Stage]) -> tuple[str, ...]:
+    """Names of the stages whose results a stage reads: the data stages, and the models it starts from."""
+    data = tuple(
+        name for name, other in stages.items() if isinstance(other, Data) and not isinstance(stage, Data)
+    )
+    match stage:
+        case Supervised(start=start) | Reinforce(start=start):
+            return (*data, start)
+        case Evaluate(models=models, classifier=classifier):
+            return (*data, *models.values(), *([classifier] if classifier else []))
+        case Report(evaluation=evaluation):
+            return (*data, evaluation)
+        case _:
+            return data
+
+
+def parse(data: bytes) -> Recipe:
+    """A recipe back from `recipe.json`.
+
+    Raises:
+        ConfigError: the file is of another release or was edited by hand.
+    """
+    try:
+        return msgspec.json.decode(data, type=Recipe)
+    except msgspec.DecodeError as error:
+        raise ConfigError(
+            f"recipe.json cannot be read ({error}); run the recipe again into a new folder"
+        ) from error

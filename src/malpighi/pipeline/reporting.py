@@ -1,0 +1,1 @@
+"""The stage that turns predictions into tables and one page."""

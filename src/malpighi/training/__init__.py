@@ -1,0 +1,1 @@
+"""Training: alignment and supervised stages, reinforcement, and the classifier to compare with."""

@@ -1,0 +1,136 @@
+"""What every training stage shares: where checkpoints lie, how curves are kept, how progress is told."""
+
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import PrinterCallback, Trainer, TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
+
+from malpighi.errors import DataError
+from malpighi.models.vlm import Vlm, quiet_transformers
+
+Curve = list[dict[str, float]]
+OnStep = Callable[[int, int, dict[str, float]], None]
+
+# Trainer bookkeeping that says nothing about learning.
+_NOT_CURVES = frozenset({"epoch", "step_time", "num_tokens", "total_flos"})
+
+
+class StageRuntime:
+    """The folder of one training stage.
+
+    Args:
+        folder: the stage's own folder; checkpoints go to `folder/checkpoints`, the model to `folder/model`.
+        on_step: called with (step, total steps, logged values) whenever the trainer logs.
+    """
+
+    def __init__(self, folder: Path, on_step: OnStep | None = None) -> None:
+        self.folder = folder
+        self.checkpoints = folder / "checkpoints"
+        self.model = folder / "model"
+        self.on_step = on_step
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+
+    def last_checkpoint(self) -> str | None:
+        """The newest whole checkpoint to go on from; None at a fresh start.
+
+        A checkpoint killed while it was being written lacks the trainer state, which is saved last; it is passed over.
+        """
+        whole = [c for c in self.checkpoints.glob("checkpoint-*") if (c / "trainer_state.json").is_file()]
+        for broken in set(self.checkpoints.glob("checkpoint-*")) - set(whole):
+            broken.rename(self.checkpoints / f"broken-{broken.name}")
+        return get_last_checkpoint(str(self.checkpoints)) if whole else None
+
+
+class Progress(TrainerCallback):
+    """Tells the stage's listener what the trainer logs, and stops a run whose loss is no number any more."""
+
+    def __init__(self, on_step: OnStep | None) -> None:
+        self.on_step = on_step
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
+    ) -> None:
+        """Pass the logged numbers on; raise when the loss is not finite."""
+        values = {k: float(v) for k, v in (logs or {}).items() if isinstance(v, int | float)}
+        loss = values.get("loss")
+        if loss is not None and not torch.isfinite(torch.tensor(loss)):
+            raise DataError(
+                f"the loss became {loss} at step {state.global_step}; lower the learning rate or look at the last batch"
+            )
+        if self.on_step is not None:
+            self.on_step(int(state.global_step), int(state.max_steps), values)
+
+
+def curves(log_history: list[dict[str, float]]) -> Curve:
+    """The trainer's log as rows {step, loss, reward, length, entropy, ...} under our short names."""
+    names = {"completions/mean_length": "length", "mean_token_accuracy": "token_accuracy"}
+    return [
+        {
+            names.get(k, k): float(v)
+            for k, v in row.items()
+            if isinstance(v, int | float) and k not in _NOT_CURVES
+        }
+        for row in log_history
+        if "loss" in row
+    ]
+
+
+def save_curves(rows: Curve, path: Path) -> None:
+    """Write curve rows as JSONL, one logged step a line."""
+    path.write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
+
+
+def fit(make_trainer: Callable[[], Trainer], vlm: Vlm, runtime: StageRuntime) -> Curve:
+    """Train from the last whole checkpoint, if there is one, and save the model.
+
+    Args:
+        make_trainer: builds the trainer.
+        vlm: what the training starts from.
+        runtime: the stage's folder and listener.
+
+    Returns:
+        The curve over all steps, those before a resume included.
+    """
+    with _quiet():
+        trainer = make_trainer()
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(Progress(runtime.on_step))
+        trainer.train(resume_from_checkpoint=runtime.last_checkpoint())
+        save_trained(vlm, trainer.model, runtime.model)
+    return curves(trainer.state.log_history)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Progress is told by our listener; one deprecation that TRL's own defaults trigger is not the user's affair."""
+    with quiet_transformers(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
+        yield
+
+
+def save_trained(vlm: Vlm, model: Any, folder: Path) -> None:
+    """Save a trained model so that `load_vlm` reads it; an adapter is kept beside it and merged into it.
+
+    Args:
+        vlm: what the training started from.
+        model: the trainer's model, perhaps wrapped by PEFT.
+        folder: where the whole model goes; the adapter alone goes to `adapter` beside it.
+    """
+    if isinstance(model, PeftModel):
+        model.save_pretrained(folder.parent / "adapter")
+        model = model.merge_and_unload()
+    replace(vlm, model=model).save(folder)
+
+
+def set_threads(num_threads: int) -> None:
+    """Fix torch's CPU threads: the same count gives the same sums, so a resumed run repeats a straight one."""
+    if num_threads > 0:
+        torch.set_num_threads(num_threads)
