@@ -1,21 +1,31 @@
-"""The command line: parse, call, print. Research use only; not a medical device."""
+"""The command line: parse, call, print.
 
+Exit status: 0 done, 2 a mistake the user can mend, 3 finished with failed items, 130 interrupted.
+"""
+
+import json
 import logging
-import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
+import msgspec
 import typer
 from rich.console import Console
 
-from malpighi.errors import UserError
+from malpighi.errors import ConfigError, UserError
+from malpighi.terminal import ConsoleListener, duration, failures_table, table
+
+# Every command imports what it needs when it runs: `malpighi --help` must not wait for torch.
+# ruff: noqa: PLC0415
 
 EXIT_USER_ERROR = 2
 EXIT_FAILED_ITEMS = 3
+EXIT_INTERRUPTED = 130
+NOTICE = "Research use only. Not a medical device."
 
 app = typer.Typer(
     name="malpighi",
-    help="Build, examine and run reasoning pathology co-pilots. Research use only; not a medical device.",
+    help=f"Build, examine and run reasoning pathology co-pilots. {NOTICE}",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -28,39 +38,268 @@ app.add_typer(data_app, name="data")
 console = Console()
 errors = Console(stderr=True)
 
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name, e.g. mini.")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, e.g. runs/mini.")]
 Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a setting; may be repeated.")
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a setting; repeatable.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
-Work = Annotated[Path | None, typer.Option("--work", help="The run folder. Default: runs/RECIPE.")]
+Work = Annotated[Path | None, typer.Option("--work", help="The run folder.", show_default="runs/RECIPE")]
 DataFolder = Annotated[
-    Path | None, typer.Option("--data", help="A data set or a folder of them. Default: the phantom.")
+    Path | None,
+    typer.Option("--data", help="A data set, or a folder of them.", show_default="the phantom"),
 ]
+
+# The package whose absence names the extra to install.
+_EXTRAS = {
+    **dict.fromkeys(
+        ("accelerate", "datasets", "peft", "timm", "torch", "torchvision", "transformers", "trl"), "train"
+    ),
+    **dict.fromkeys(("imagecodecs", "openslide", "tifffile"), "slides"),
+}
 
 
 def main() -> None:
     """Entry point of the `malpighi` command."""
+    logging.captureWarnings(capture=True)
     try:
         app()
     except UserError as error:
         _stop(str(error))
     except ModuleNotFoundError as error:
-        if error.name and error.name.partition(".")[0] in _EXTRA_OF:
-            extra = _EXTRA_OF[error.name.partition(".")[0]]
-            _stop(f"{error.name} is not installed; install it with: pip install 'malpighi[{extra}]'")
-        raise
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRAS:
+            raise
+        _stop(f"{package} is not installed; install it with: pip install 'malpighi[{_EXTRAS[package]}]'")
     except KeyboardInterrupt:
-        _stop("interrupted; what is finished is kept, and the same command goes on from there", code=130)
+        _stop("interrupted. What is finished is kept: the same command goes on from there.", EXIT_INTERRUPTED)
 
 
-_EXTRA_OF = {
-    **dict.fromkeys(
-        ("torch", "torchvision", "transformers", "trl", "peft", "timm", "accelerate", "datasets"), "train"
-    ),
-    **dict.fromkeys(("tifffile", "imagecodecs", "openslide"), "slides"),
-}
+@app.command()
+def run(
+    recipe: RecipeName,
+    work: Work = None,
+    data: DataFolder = None,
+    settings: Set = None,
+    as_json: Json = False,  # noqa: FBT002
+) -> None:
+    """Run a recipe's stages; what is finished in the run folder is kept, what was killed goes on."""
+    from malpighi.pipeline.run import run as run_recipe
+
+    chosen, root = _chosen(recipe, work, data, settings)
+    with ConsoleListener(errors if as_json else console, list(chosen.stages)) as listener:
+        result = run_recipe(chosen, root, listener)
+    _show(root, as_json=as_json)
+    raise typer.Exit(EXIT_FAILED_ITEMS if result.failures else 0)
+
+
+@app.command()
+def plan(
+    recipe: RecipeName,
+    work: Work = None,
+    data: DataFolder = None,
+    settings: Set = None,
+    as_json: Json = False,  # noqa: FBT002
+) -> None:
+    """Tell what a run would do and cost: stages, counts, tokens, time and memory. Runs nothing."""
+    from malpighi.pipeline.folder import RunFolder
+    from malpighi.pipeline.plan import plan as plan_of
+    from malpighi.pipeline.plan import total
+
+    chosen, root = _chosen(recipe, work, data, settings)
+    rows = plan_of(chosen, RunFolder(root))
+    seconds, gigabytes = total(rows)
+    if as_json:
+        _print_json({"stages": msgspec.to_builtins(rows), "seconds": seconds, "gigabytes": gigabytes})
+        return
+    shown = [
+        {
+            "stage": row.stage,
+            "does": row.kind,
+            "over": row.count,
+            "tokens": f"{row.tokens:,}" if row.tokens else "",
+            "time": "about " + duration(row.seconds),
+            "memory": f"{row.gigabytes:.1f} GB",
+            "state": row.state,
+        }
+        for row in rows
+    ]
+    console.print(
+        table(f"{chosen.title} ({chosen.name}, size {chosen.size}) in {root}", shown, ("tokens", "memory"))
+    )
+    console.print(f"To go: about {duration(seconds)}, {gigabytes:.1f} GB beside Python and torch. Estimates.")
+
+
+@app.command()
+def status(run: RunPath, as_json: Json = False) -> None:  # noqa: FBT002
+    """Tell which stages of a run are finished."""
+    from malpighi.pipeline.folder import RunFolder
+
+    folder = RunFolder(run)
+    rows = [folder.state(name) for name in folder.recipe().stages]
+    if as_json:
+        _print_json({"stages": rows})
+        return
+    shown = [row | {"time": duration(float(row["seconds"])) if row["seconds"] else ""} for row in rows]
+    keep = ("stage", "state", "time", "failed")
+    console.print(table(f"Run {run}", ({key: row[key] for key in keep} for row in shown), ("failed",)))
+
+
+@app.command()
+def report(run: RunPath, as_json: Json = False) -> None:  # noqa: FBT002
+    """Show a finished run's tables and where its report lies."""
+    _show(run, as_json=as_json)
+
+
+@app.command()
+def ask(
+    run: RunPath,
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture file.")],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="In words.")],
+    model: Annotated[str, typer.Option(help="A model of the run.", show_default="the last one")] = "",
+    as_json: Json = False,  # noqa: FBT002
+) -> None:
+    """Ask a run's model about a picture."""
+    from malpighi.pipeline.ask import ask as ask_model
+
+    reply = ask_model(run, image, question, model=model)
+    if as_json:
+        _print_json(reply._asdict() | {"notice": NOTICE})
+        return
+    if reply.reasoning:
+        console.print(f"[dim]{_escaped(reply.reasoning)}[/]")
+    console.print(f"[bold]{_escaped(reply.answer or reply.text)}[/]")
+    console.print(f"[dim]model '{reply.model}'. {NOTICE}[/]")
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Argument(metavar="OUT.png", help="Where to write the sheet.")],
+    count: Annotated[int, typer.Option(help="Pictures of cells; half as many regions.", min=2, max=200)] = 24,
+    seed: Annotated[int, typer.Option(help="Another seed, other pictures.")] = 0,
+) -> None:
+    """Draw a contact sheet of the phantom: synthetic pictures, no patient."""
+    from itertools import chain
+
+    from malpighi.durable import mending, replacing
+    from malpighi.phantom.generate import cell_items, region_items
+    from malpighi.phantom.sheet import sheet
+
+    made = sheet(chain(cell_items(seed, count), region_items(seed, count // 2)))
+    with mending(out.parent), replacing(out) as file:
+        made.save(file, "PNG")
+    console.print(f"{out}: {made.width} x {made.height} px. Synthetic pictures; no patient.")
+
+
+@data_app.command("list")
+def data_list(as_json: Json = False) -> None:  # noqa: FBT002
+    """List the data sets that have an adapter, with licence and size."""
+    from malpighi.datasets.catalogue import ADAPTERS
+
+    rows: list[dict[str, Any]] = [
+        {
+            "name": adapter.name,
+            "what": adapter.title,
+            "expected": sum(adapter.counts.values()),
+            "split": adapter.split_rule,
+            "use": adapter.use,
+            "licence": adapter.licence,
+        }
+        for adapter in ADAPTERS.values()
+    ]
+    if as_json:
+        _print_json({"datasets": rows})
+    else:
+        console.print(table("Data sets with an adapter", rows, ("expected",)))
+
+
+@data_app.command("check")
+def data_check(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As `malpighi data list` shows it.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The data set's own folder.")],
+    as_json: Json = False,  # noqa: FBT002
+) -> None:
+    """Read a data set whole: count it against what is expected, and list what cannot be used."""
+    from malpighi.datasets.catalogue import adapter_named
+    from malpighi.datasets.check import check
+
+    found = check(adapter_named(name), path)
+    if as_json:
+        _print_json(
+            {
+                "name": name,
+                "complete": found.complete,
+                "counts": found.rows(),
+                "splits": found.splits,
+                "groups": found.groups,
+                "failures": msgspec.to_builtins(found.failures),
+                "duplicates": [twins._asdict() for twins in found.twins],
+                "licence": found.adapter.licence,
+            }
+        )
+    else:
+        _print_check(found)
+    raise typer.Exit(EXIT_FAILED_ITEMS if found.failures or not found.complete else 0)
+
+
+def _print_check(found: Any) -> None:
+    adapter = found.adapter
+    console.print(table(f"{adapter.name}: {adapter.title}", found.rows(), ("expected", "found")))
+    splits = [{"split": s, "samples": n, "groups": found.groups[s]} for s, n in found.splits.items()]
+    console.print(table(f"Split: {adapter.split_rule}", splits, ("samples", "groups")))
+    console.print(f"Licence: {adapter.licence} (use: {adapter.use})")
+    for trap in adapter.traps:
+        console.print(f"[yellow]![/] {_escaped(trap)}")
+    if found.twins:
+        console.print(f"{len(found.twins)} pictures occur more than once; reading keeps the first of each.")
+    if found.failures:
+        console.print(failures_table(found.failures))
+
+
+def _chosen(name: str, work: Path | None, data: Path | None, settings: list[str] | None) -> tuple[Any, Path]:
+    """The resolved recipe and its run folder."""
+    from malpighi.recipes.catalogue import recipe_named
+
+    chosen = recipe_named(name, settings or [], data)
+    return chosen, work or Path("runs") / name
+
+
+def _show(root: Path, *, as_json: bool) -> None:
+    """The final tables of a run, its failed items and the report's path."""
+    from malpighi.evaluation.tables import Results, to_rich
+    from malpighi.pipeline.folder import RunFolder
+    from malpighi.pipeline.reporting import RESULTS, all_failures
+
+    folder = RunFolder(root)
+    recipe = folder.recipe()
+    last = list(recipe.stages)[-1]
+    path = folder.stage(last) / RESULTS
+    if not path.is_file():
+        raise ConfigError(
+            f"{root} has no report yet; finish the run with: malpighi run {recipe.name} --work {root}"
+        )
+    failures = all_failures(recipe, folder)
+    if as_json:
+        failed = msgspec.to_builtins(failures)
+        _print_json(
+            {"results": json.loads(path.read_text()), "failures": failed, "report": str(folder.report)}
+        )
+        return
+    console.print(to_rich(msgspec.json.decode(path.read_bytes(), type=Results)))
+    if failures:
+        console.print(failures_table(failures))
+    console.print(f"\nReport: [bold]{folder.report}[/]   {NOTICE}", highlight=False, soft_wrap=True)
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    typer.echo(json.dumps(value))
+
+
+def _escaped(text: str) -> str:
+    """A model's words are no markup of ours."""
+    return text.replace("[", r"\[")
 
 
 def _stop(message: str, code: int = EXIT_USER_ERROR) -> NoReturn:
-    errors.print(f"[bold red]Error[/] {message}", highlight=False, soft_wrap=True)
+    errors.print(f"[bold red]Error:[/] {_escaped(message)}", highlight=False, soft_wrap=True)
     raise SystemExit(code)

@@ -3,8 +3,7 @@
     corpus.json                  what is committed; written last, so half a corpus is not taken for a whole
     shards/00000.tar             `<key>.<ext>` and `<key>.json` per image, readable as WebDataset
     tables/images-00000.parquet  one part per commit: where each image lies
-    tables/samples-00000.parquet
-    tables/failures-00000.parquet
+    tables/{samples,failures}-00000.parquet
 
 What was committed is never changed: a later commit adds shards and table parts and replaces corpus.json.
 """
@@ -25,7 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from malpighi.durable import mending, replacing, sync, sync_folder
-from malpighi.errors import DataError, FormatVersionError, UserError
+from malpighi.errors import DataError, FormatVersionError
 from malpighi.geometry import Size
 from malpighi.pixels import decode_image as decode_image  # part of this file's interface too
 from malpighi.pixels import decode_labels, image_size
@@ -158,7 +157,6 @@ class Corpus:
         return int(self._tables["samples"].num_rows) + len(self._pending["samples"])
 
     def __contains__(self, key: str) -> bool:
-        """Whether an image of this key is stored."""
         return key in self._places
 
     @property
@@ -264,6 +262,13 @@ class Corpus:
         self._pending = {name: [] for name in _SCHEMAS}
         self._commits, self._new_shards = commits, {}
 
+    def close(self) -> None:
+        """Stop writing; what was not committed is lost."""
+        self._writable = False
+        if self._shard is not None:
+            self._shard.discard()
+            self._shard = None
+
     def __enter__(self) -> "Corpus":
         return self
 
@@ -272,7 +277,7 @@ class Corpus:
             if kind is None and self._writable:
                 self.commit()
         finally:
-            self._abandon()
+            self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._shard is not None or any(self._pending.values()):
@@ -283,10 +288,11 @@ class Corpus:
         """Make the folders and remove what no commit names."""
         known = {name for commit in self._commits for name in (*commit.tables.values(), *commit.shards)}
         with mending(self.folder):
-            for part, patterns in (("shards", ("*.tar", "*.part")), ("tables", ("*.parquet", "*.part"))):
+            for part in ("shards", "tables"):
                 (self.folder / part).mkdir(parents=True, exist_ok=True)
-                for path in (path for pattern in patterns for path in (self.folder / part).glob(pattern)):
-                    if f"{part}/{path.name}" not in known:
+                for path in (self.folder / part).iterdir():
+                    ours = path.suffix in (".tar", ".parquet", ".part")
+                    if ours and f"{part}/{path.name}" not in known:
                         path.unlink()
 
     def _store(self, blob: Blob, size: Size) -> None:
@@ -294,8 +300,8 @@ class Corpus:
             with mending(self.folder):
                 shard = self._shard_with_room(len(blob.data))
                 offset = shard.append(blob, size)
-        except UserError:
-            self._abandon()  # a shard with half a member must not be written on
+        except BaseException:
+            self.close()  # a shard with half a member must not be written on
             raise
         place = self._places[blob.key] = _Place(shard.name, offset, len(blob.data), blob.suffix, *size)
         self._pending["images"].append({"key": blob.key, "sha256": blob.key, **place._asdict()})
@@ -311,12 +317,6 @@ class Corpus:
     def _close_shard(self) -> None:
         if self._shard is not None:
             self._new_shards[self._shard.name] = self._shard.close()
-            self._shard = None
-
-    def _abandon(self) -> None:
-        self._writable = False
-        if self._shard is not None:
-            self._shard.discard()
             self._shard = None
 
     def _require_writable(self) -> None:
@@ -349,7 +349,6 @@ class _Shard:
 
     @property
     def length(self) -> int:
-        """Bytes written so far."""
         return int(self._tar.offset)
 
     def append(self, blob: Blob, size: Size) -> int:
@@ -360,7 +359,6 @@ class _Shard:
         return offset
 
     def flush(self) -> None:
-        """Let readers of the file see what was written."""
         self._file.flush()
 
     def close(self) -> int:
@@ -412,13 +410,11 @@ def _read_manifest(folder: Path) -> _Manifest:
     path = folder / "corpus.json"
     try:
         data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{folder} holds no corpus (no corpus.json): its writing was cut short, or it is another folder; "
-            "write it again or give the right one"
-        ) from error
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
+        raise DataError(
+            f"{folder} holds no readable corpus.json ({error.strerror}): its writing was cut short, or it is "
+            "another folder; write it again or give the right one"
+        ) from error
     try:
         head = msgspec.json.decode(data, type=dict[str, Any])
         _check_version(path, head.get("format"), head.get("version"))
@@ -438,9 +434,8 @@ def _read_table(path: Path, name: str) -> pa.Table:
         table = pq.read_table(path, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"table {path} is missing or damaged: {error}") from error
-    meta = table.schema.metadata or {}
-    found = meta.get(b"malpighi.version", b"").decode()
-    _check_version(path, meta.get(b"malpighi.format", b"").decode(), int(found) if found.isdigit() else None)
+    meta = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    _check_version(path, meta.get("malpighi.format"), meta.get("malpighi.version"))
     if not table.schema.equals(_SCHEMAS[name]):
         raise DataError(f"table {path}: columns {table.column_names}; expected {_SCHEMAS[name].names}")
     return table
@@ -449,7 +444,7 @@ def _read_table(path: Path, name: str) -> pa.Table:
 def _check_version(path: Path, format_name: Any, version: Any) -> None:
     if format_name != FORMAT:
         raise FormatVersionError(f"{path} is of format {format_name!r}; expected {FORMAT!r}")
-    if version != VERSION:
+    if str(version) != str(VERSION):
         raise FormatVersionError(
             f"{path} is of version {version}; this release reads {VERSION}: use the one that wrote it"
         )

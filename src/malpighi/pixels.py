@@ -70,12 +70,8 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         return Image.fromarray((_in_16_bits(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise DataError("floating-point pixels have no defined colour; save the image with 8 or 16 bits")
-    if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
-        over_white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        over_white.alpha_composite(image.convert("RGBA"))
-        return over_white.convert("RGB")
     try:
-        return image.convert("RGB")
+        return _over_white(image) if image.has_transparency_data else image.convert("RGB")
     except ValueError as error:
         raise DataError(f"pixels of mode {image.mode} cannot be shown as RGB: {error}") from error
 
@@ -124,6 +120,12 @@ def _open_image(data: bytes, max_pixels: int) -> Image.Image:
             f"{width} x {height} px is more than the {max_pixels} px allowed; cut it into tiles first"
         )
     return image
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    white.alpha_composite(image.convert("RGBA"))
+    return white.convert("RGB")
 
 
 def _in_16_bits(image: Image.Image) -> np.ndarray:

@@ -1,16 +1,23 @@
+import os
 import random
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
+from PIL import Image
 
 from malpighi.errors import ConfigError, DataError, UserError
 from malpighi.evaluation.evaluate import EvaluateOptions, Outcome, evaluate, image_hash, truth_of
 from malpighi.evaluation.rows import read_predictions, write_predictions
 from malpighi.geometry import Box
+from malpighi.grading.grade import Reading, grade
 from malpighi.inference.engine import Completion, Sampling
-from malpighi.models.prompt import Prompt
+from malpighi.inference.scripted_engine import ScriptedEngine
+from malpighi.models.prompt import Prompt, PromptStyle, build_prompt
 from malpighi.records import (
     Boxes,
     Choice,
@@ -140,6 +147,33 @@ def test_a_killed_run_goes_on_without_asking_twice(tmp_path):
     assert run(killed, Parrot(stop_after=0)).asked == 0
 
 
+class Killer(Parrot):
+    """Kills its own process when asked for the third batch."""
+
+    def generate(self, prompts, sampling):
+        if len(self.asked) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().generate(prompts, sampling)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
+def test_a_run_killed_from_outside_ends_with_the_same_bytes(tmp_path):
+    straight, killed = tmp_path / "straight.jsonl", tmp_path / "killed.jsonl"
+    run(straight)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import test_evaluate as t; "
+        "t.run(t.Path(sys.argv[2]), t.Killer())"
+    )
+    folder = str(Path(__file__).parent)
+    child = subprocess.run(
+        [sys.executable, "-c", code, folder, str(killed)], capture_output=True, check=False
+    )
+    assert child.returncode == -signal.SIGKILL, child.stderr.decode()
+    assert len(read_predictions(killed)) == 8
+    assert run(killed).kept == 8
+    assert killed.read_bytes() == straight.read_bytes()
+
+
 def test_a_failure_row_cut_in_half_or_of_an_unfinished_batch_is_written_once(tmp_path):
     samples = [a_sample(n, group="bad") for n in range(6)]
     out = tmp_path / "a.jsonl"
@@ -220,6 +254,15 @@ def test_damage_in_the_middle_is_named_by_line(tmp_path):
         run(out)
 
 
+@pytest.mark.parametrize("ending", [".settings.json", ".failures.jsonl"])
+def test_damage_beside_the_rows_is_named_by_file(tmp_path, ending):
+    out = tmp_path / "a.jsonl"
+    run(out)
+    Path(f"{out}{ending}").write_bytes(b'{"a":1}\n')
+    with pytest.raises(UserError, match=ending):
+        run(out)
+
+
 def test_options_and_ids_are_checked(tmp_path):
     with pytest.raises(ConfigError, match="batch_size"):
         EvaluateOptions(model="a", batch_size=0)
@@ -259,3 +302,31 @@ def test_rows_can_be_written_at_once_and_a_missing_file_is_explained(tmp_path):
     assert (tmp_path / "new" / "b.jsonl").read_bytes() == (tmp_path / "a.jsonl").read_bytes()
     with pytest.raises(UserError, match="run the examination"):
         read_predictions(tmp_path / "none.jsonl")
+
+
+def test_the_real_prompt_engine_and_grader_fit_together(tmp_path):
+    style = PromptStyle(family="qwen2_5_vl")
+    samples = [a_sample(n, images=(ImageRef("0" * 64, (60, 40)),)) for n in range(3)]
+
+    def reply(prompt: Prompt) -> str:
+        if "Question 2" in prompt.turns[-1].text:
+            raise DataError("the server refuses this one")
+        return "<think>looks so</think><answer>no</answer>"
+
+    outcome = evaluate(
+        ScriptedEngine(reply),
+        samples,
+        lambda sample: build_prompt(sample, [Image.new("RGB", (60, 40))], style),
+        lambda sample, completion, prompt: grade(
+            sample,
+            completion.text,
+            Reading(prompt.views[0], style.facts.frame, truncated=completion.finish == "length"),
+        ),
+        tmp_path / "a.jsonl",
+        EvaluateOptions(model="scripted"),
+    )
+    assert [row.grade.score for row in outcome.predictions] == [1.0, 0.0, 0.0]
+    assert [row.grade.status for row in outcome.predictions] == [Status.OK, Status.OK, Status.NO_ANSWER]
+    assert len({row.prompt_hash for row in outcome.predictions}) == 3
+    assert "refuses" in outcome.failures[0].reason
+    assert read_predictions(tmp_path / "a.jsonl") == outcome.predictions

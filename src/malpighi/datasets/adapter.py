@@ -99,6 +99,7 @@ class Adapter:
         licence: as the source states it.
         use: `any`, or `research` where the licence allows no more or is not explicit.
         source: where it comes from.
+        layout: files and folders that are expected, for messages.
         scale: how much of a slide an image shows.
         organ: "" where it varies.
         stain: as `organ`.
@@ -115,6 +116,7 @@ class Adapter:
     licence: str
     use: str
     source: str
+    layout: str
     scale: Scale
     organ: str
     stain: str
@@ -141,10 +143,11 @@ class Adapter:
         """
         folder = Path(folder)
         if not folder.is_dir():
-            raise DataError(f"{self.name}: no folder {folder}; expected the data set's own folder")
+            raise DataError(f"{self.name}: no folder {folder}; expected one that holds {self.layout}")
         entries, failures = self.survey(folder)
         if not entries:
-            raise DataError(f"{self.name}: {folder} holds no usable image; {self._first(failures)}")
+            first = f"; first of {len(failures)} failures: {': '.join(failures[0])}" if failures else ""
+            raise DataError(f"{self.name}: no usable image in {folder}; expected {self.layout}{first}")
         yield from (self._failure(name, reason) for name, reason in failures)
         names: set[str] = set()
         by_key: dict[str, str] | None = {} if drop_duplicates else None
@@ -196,11 +199,6 @@ class Adapter:
 
     def _failure(self, name: str, reason: str) -> Failure:
         return Failure(f"{self.name}/{name}", STAGE, reason)
-
-    def _first(self, failures: Sequence[tuple[str, str]]) -> str:
-        return (
-            f"the first of {len(failures)} failures: {': '.join(failures[0])}" if failures else "it is empty"
-        )
 
 
 def read_bytes(path: Path) -> bytes:

@@ -23,33 +23,33 @@ MIN_AREA = 100
 _EVERY_SIDE = np.ones((3, 3), dtype=int)
 
 
-def boxes_of(labels_HW: np.ndarray) -> tuple[Box, ...]:
+def boxes_of(labels_hw: np.ndarray) -> tuple[Box, ...]:
     """The bounding box of each label but 0, in image px, in the order of the labels.
 
     Example:
         >>> boxes_of(np.array([[0, 1, 1], [0, 0, 2]]))[0].corners
         (1.0, 0.0, 3.0, 1.0)
     """
-    slices = [found for found in ndimage.find_objects(labels_HW) if found is not None]
+    slices = [found for found in ndimage.find_objects(labels_hw) if found is not None]
     return tuple(Box(float(x.start), float(y.start), float(x.stop), float(y.stop)) for y, x in slices)
 
 
-def without_specks(mask_HW: np.ndarray, min_area: int) -> tuple[np.ndarray, tuple[Box, ...]]:
+def without_specks(mask_hw: np.ndarray, min_area: int) -> tuple[np.ndarray, tuple[Box, ...]]:
     """The mask without pieces under `min_area` px, and the boxes of those that stay.
 
     Pixels that touch by a corner belong to one piece.
     """
-    pieces_HW, _ = ndimage.label(mask_HW, structure=_EVERY_SIDE)
-    large = np.bincount(pieces_HW.ravel()) >= min_area
+    pieces_hw, _ = ndimage.label(mask_hw, structure=_EVERY_SIDE)
+    large = np.bincount(pieces_hw.ravel()) >= min_area
     large[0] = False
-    kept_HW = np.where(large[pieces_HW], pieces_HW, 0)
-    return kept_HW > 0, boxes_of(kept_HW)
+    kept_hw = np.where(large[pieces_hw], pieces_hw, 0)
+    return kept_hw > 0, boxes_of(kept_hw)
 
 
-def mask_blob(mask_HW: np.ndarray) -> Blob:
+def mask_blob(mask_hw: np.ndarray) -> Blob:
     """A mask as PNG bytes: 255 in the foreground, 0 elsewhere."""
     file = io.BytesIO()
-    Image.fromarray(np.where(mask_HW, 255, 0).astype(np.uint8)).save(file, "png")
+    Image.fromarray(np.where(mask_hw, 255, 0).astype(np.uint8)).save(file, "png")
     return blob_of(file.getvalue(), ".png")
 
 
@@ -77,8 +77,9 @@ def survey_pairs(folder: Path, masks: str, group: re.Pattern[str]) -> Survey:
             failures.append((path.stem, f"no group in the file name; expected {group.pattern}"))
         else:
             mask = labels.pop(path.stem)
-            entries.append(Entry(path.stem, path, match[0].upper(), detail={"mask": mask}))
-    failures.extend((stem, "a mask without an image") for stem in sorted(set(labels) - set(_names(failures))))
+            entries.append(Entry(path.stem, path, match[0].lower(), detail={"mask": mask}))
+    unpaired = set(labels) - {name for name, _ in failures}
+    failures.extend((stem, "a mask without an image") for stem in sorted(unpaired))
     return Survey(entries, failures)
 
 
@@ -88,15 +89,14 @@ def ask_nuclei(entry: Entry, picture: Picture) -> Iterator[Asked]:
     Raises:
         DataError: the label map is damaged, empty or of another size.
     """
-    labels_HW = decode_labels(read_bytes(entry.detail["mask"]))
-    _require_size(labels_HW, picture)
-    boxes = boxes_of(labels_HW)
+    labels_hw = decode_labels(read_bytes(entry.detail["mask"]))
+    _require_size(labels_hw, picture)
+    boxes = boxes_of(labels_hw)
     if not boxes:
         raise DataError("the label map marks no nucleus")
-    blob = mask_blob(labels_HW > 0)
-    yield Asked(
-        "nuclei", TaskKind.DETECTION, "Detect nuclei in pathology tissue.", Boxes(boxes), suffix=":nuclei"
-    )
+    blob = mask_blob(labels_hw > 0)
+    question = "Detect nuclei in pathology tissue."
+    yield Asked("nuclei", TaskKind.DETECTION, question, Boxes(boxes), suffix=":nuclei")
     yield Asked(
         what="nuclei_mask",
         task=TaskKind.SEGMENTATION,
@@ -107,18 +107,18 @@ def ask_nuclei(entry: Entry, picture: Picture) -> Iterator[Asked]:
     )
 
 
-def ask_glands(_entry: Entry, picture: Picture) -> Iterator[Asked]:
+def ask_glands(entry: Entry, picture: Picture) -> Iterator[Asked]:
     """Where the glands are, by mask.
 
     Raises:
         DataError: the mask is damaged, empty or of another size.
     """
-    grey_HW = np.asarray(decode_image(read_bytes(_entry.detail["mask"])).convert("L"))
-    _require_size(grey_HW, picture)
-    mask_HW, boxes = without_specks(grey_HW >= THRESHOLD, MIN_AREA)
+    grey_hw = np.asarray(decode_image(read_bytes(entry.detail["mask"])).convert("L"))
+    _require_size(grey_hw, picture)
+    mask_hw, boxes = without_specks(grey_hw >= THRESHOLD, MIN_AREA)
     if not boxes:
         raise DataError(f"the mask marks nothing of {MIN_AREA} px or more")
-    blob = mask_blob(mask_HW)
+    blob = mask_blob(mask_hw)
     yield Asked(
         what="glands",
         task=TaskKind.SEGMENTATION,
@@ -128,14 +128,10 @@ def ask_glands(_entry: Entry, picture: Picture) -> Iterator[Asked]:
     )
 
 
-def _require_size(labels_HW: np.ndarray, picture: Picture) -> None:
-    height, width = labels_HW.shape
+def _require_size(labels_hw: np.ndarray, picture: Picture) -> None:
+    height, width = labels_hw.shape
     if (width, height) != picture.ref.size:
         raise DataError(f"the mask is {width} x {height} px; the image is {picture.ref.size}")
-
-
-def _names(failures: list[tuple[str, str]]) -> list[str]:
-    return [name for name, _ in failures]
 
 
 def _survey_dsb(folder: Path) -> Survey:
@@ -152,6 +148,7 @@ dsb2018_he = Adapter(
     licence="CC0 1.0",
     use="any",
     source="BBBC038v1, https://bbbc.broadinstitute.org/BBBC038; corrected masks by K. Lopuhin",
+    layout="images/<name> and instance_masks/<name>",
     scale=Scale.ROI,
     organ="",
     stain="H&E",
@@ -168,13 +165,14 @@ ebhi_seg = Adapter(
     licence="CC BY 4.0",
     use="any",
     source="Shi et al. 2023, https://figshare.com/articles/dataset/21540159",
+    layout="images/<name> and masks/<name>",
     scale=Scale.ROI,
     organ="colon",
     stain="H&E",
     counts={"glands": 49},
     split_rule=rule_text("patient (GT number of the file name)"),
     traps=(
-        f"Masks are lossy JPEG: grey from {THRESHOLD} on counts as gland, pieces under {MIN_AREA} px as noise.",
+        f"Masks are lossy JPEG: grey from {THRESHOLD} on is gland, pieces under {MIN_AREA} px are noise.",
         "Glands that touch are one piece, so a box may hold several.",
     ),
     survey=_survey_ebhi,

@@ -68,9 +68,9 @@ def rule_text(unit: str, *, official: bool = False) -> str:
 def assign(members: Iterable[Member], plan: SplitPlan) -> dict[str, Split]:
     """A split for every group.
 
-    Groups that official lists name keep that split (a group named in several goes, whole, to the last of train,
-    validation, test). The others are dealt out from the largest on, each to the split that lacks most of its
-    labels, and so that every split has a group of every label while there are enough groups.
+    Groups that official lists name keep that split (a group in several lists goes, whole, to the last of
+    train, validation, test). The others are dealt out from the largest on, each to the split that lacks most
+    of its rarest label, and so that every split has a group of every label while there are enough groups.
 
     Args:
         members: all items, any order.
@@ -114,7 +114,13 @@ class _Deal:
 
     def best(self, labels: Counter[Hashable]) -> Split:
         open_splits = self._without(labels) or list(self._fractions)
-        return max(open_splits, key=lambda split: (self._lack(labels, split), self._fractions[split]))
+        rarest = min(labels, key=lambda label: (self._totals[label], str(label)))
+
+        def wish(split: Split) -> tuple[float, float, float]:
+            others = sum(count * self._lack(label, split) for label, count in labels.items())
+            return (round(self._lack(rarest, split), 9), round(others, 9), self._fractions[split])
+
+        return max(open_splits, key=wish)
 
     def _without(self, labels: Counter[Hashable]) -> list[Split]:
         """Splits that have nothing of the scarcest label, where the groups left only just suffice."""
@@ -122,12 +128,9 @@ class _Deal:
         empty = [split for split in self._fractions if not self._got[split][scarcest]]
         return empty if self._groups_left[scarcest] <= len(empty) else []
 
-    def _lack(self, labels: Counter[Hashable], split: Split) -> float:
-        """Missing share of each label, weighted by how many of it the group brings."""
-        return sum(
-            count * (self._fractions[split] - self._got[split][label] / self._totals[label])
-            for label, count in labels.items()
-        )
+    def _lack(self, label: Hashable, split: Split) -> float:
+        """Share of a label that the split still lacks."""
+        return self._fractions[split] - self._got[split][label] / self._totals[label]
 
 
 def _lot(seed: int, group: str) -> bytes:

@@ -46,8 +46,8 @@ def survey_voc(folder: Path) -> Survey:
     for path in image_files(root / "JPEGImages").values():
         notes = root / "Annotations" / f"{path.stem}.xml"
         if notes.is_file():
-            split = official.get(path.stem)
-            entries.append(Entry(path.stem, path, path.stem, split=split, detail={"notes": notes}))
+            given = official.get(path.stem)
+            entries.append(Entry(path.stem, path, path.stem, split=given, detail={"notes": notes}))
         else:
             failures.append((path.stem, f"no annotation; expected {notes.relative_to(folder)}"))
     present = {entry.name for entry in entries} | {name for name, _ in failures}
@@ -114,6 +114,7 @@ bccd = Adapter(
     licence="MIT",
     use="any",
     source="https://github.com/Shenggan/BCCD_Dataset",
+    layout="BCCD/JPEGImages, BCCD/Annotations and BCCD/ImageSets/Main",
     scale=Scale.ROI,
     organ="blood",
     stain="",

@@ -22,8 +22,8 @@ class Window(msgspec.Struct, frozen=True):
     Attributes:
         width: of a window, image px.
         height: as `width`.
-        stride: step from window to window along both axes, image px; the last row and column are moved inwards
-            so that the image is covered to its edge.
+        stride: step from window to window along both axes, image px; the last row and column are moved
+            inwards so that the image is covered to its edge.
         keep_empty: whether windows in which nothing is to be found are kept.
     """
 
@@ -36,8 +36,8 @@ class Window(msgspec.Struct, frozen=True):
         """Refuse windows without extent and strides that leave gaps."""
         if min(self.width, self.height, self.stride) < 1 or self.stride > min(self.width, self.height):
             raise ConfigError(
-                f"windows of {self.width} x {self.height} px, stride {self.stride}: expected all from 1 on, and "
-                "a stride not longer than a side, or parts of the image are lost"
+                f"windows of {self.width} x {self.height} px, stride {self.stride}: expected all from 1 on, "
+                "and a stride not longer than a side, or parts of the image are lost"
             )
 
 
@@ -55,18 +55,18 @@ def cut(item: Item, window: Window) -> Iterator[Item]:
     if not isinstance(answer, Boxes | MaskRef) or len(sample.images) != 1:
         raise DataError(f"{sample.id}: only a sample with one image and with boxes or a mask can be cut")
     image = decode_image(_bytes(item, sample.images[0].key))
-    mask_HW = decode_labels(_bytes(item, answer.key)) if isinstance(answer, MaskRef) else None
+    mask_hw = decode_labels(_bytes(item, answer.key)) if isinstance(answer, MaskRef) else None
     for area in _areas(sample.images[0].size, window):
         blob = _png(image.crop(area))
         boxes = visible(answer.boxes, area)
-        if mask_HW is None:
+        if mask_hw is None:
             if boxes or window.keep_empty:
                 yield Item(_sample(sample, blob, area, Boxes(boxes), window), (blob,))
             continue
         x0, y0, x1, y1 = area
-        piece_HW = mask_HW[y0:y1, x0:x1] > 0
-        if piece_HW.any() or window.keep_empty:
-            mask = _png(Image.fromarray(np.where(piece_HW, 255, 0).astype(np.uint8)))
+        piece_hw = mask_hw[y0:y1, x0:x1] > 0
+        if piece_hw.any() or window.keep_empty:
+            mask = _png(Image.fromarray(np.where(piece_hw, 255, 0).astype(np.uint8)))
             yield Item(_sample(sample, blob, area, MaskRef(mask.key, boxes), window), (blob, mask))
 
 
@@ -79,7 +79,7 @@ def visible(boxes: tuple[Box, ...], area: tuple[int, int, int, int]) -> tuple[Bo
 
     Example:
         >>> [box.corners for box in visible((Box(0, 0, 10, 10), Box(0, 0, 90, 10)), (4, 0, 40, 40))]
-        [(0, 0, 6, 10)]
+        [(0.0, 0, 6, 10)]
     """
     left, top, right, bottom = area
     window = View((right - left, bottom - top))

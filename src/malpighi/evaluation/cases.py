@@ -10,9 +10,8 @@ from PIL import Image
 from malpighi.evaluation.charts import Corners, Outline, picture
 from malpighi.evaluation.evaluate import truth_of
 from malpighi.grading.tags import read_reply
-from malpighi.records import Prediction, Sample, Status, TaskKind
+from malpighi.records import Boxes, MaskRef, Prediction, Sample, Status
 
-_BOX_TASKS = (TaskKind.DETECTION, TaskKind.SEGMENTATION)
 _LONGEST = 1500
 _TAG = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
 
@@ -49,6 +48,7 @@ class Case(NamedTuple):
         options: names to choose from; empty for open questions.
         truth: the right answer in words.
         picture: the image with boxes.
+        boxed: whether boxes were asked for.
         replies: one per model.
     """
 
@@ -58,6 +58,7 @@ class Case(NamedTuple):
     options: tuple[str, ...]
     truth: str
     picture: Markup
+    boxed: bool
     replies: tuple[Reply, ...]
 
 
@@ -73,14 +74,21 @@ def case_of(
         styles: model name -> CSS class, see `report.styles_of`; models without one are left out.
     """
     mine = [row for row in rows if row.sample == sample.id and row.model in styles]
-    truth = truth_of(sample)
+    truth, boxed = truth_of(sample), isinstance(sample.answer, Boxes | MaskRef)
     outlines = []
-    if sample.task in _BOX_TASKS:
-        outlines = [Outline("truth", "truth", boxes_of(truth))]
-        outlines += [Outline(row.model, styles[row.model], boxes_of(row.grade.parsed)) for row in mine]
-    replies = tuple(_reply(row, styles[row.model]) for row in mine)
-    shown = picture(image, outlines)
-    return Case(sample.id, sample.exam, sample.question, sample.options, truth_text(truth), shown, replies)
+    if boxed:
+        outlines = [Outline("truth", boxes_of(truth))]
+        outlines += [Outline(styles[row.model], boxes_of(row.grade.parsed)) for row in mine]
+    return Case(
+        sample=sample.id,
+        exam=sample.exam,
+        question=sample.question,
+        options=sample.options,
+        truth=truth_text(truth),
+        picture=picture(image, outlines),
+        boxed=boxed,
+        replies=tuple(_reply(row, styles[row.model]) for row in mine),
+    )
 
 
 def truth_text(truth: Any) -> str:

@@ -26,12 +26,10 @@ class Outline(NamedTuple):
     """Boxes of one origin on a picture.
 
     Attributes:
-        label: whose boxes they are.
         style: CSS class that gives colour and dash, e.g. `truth`, `s1`.
         boxes: (x0, y0, x1, y1) in px of the image as stored.
     """
 
-    label: str
     style: str
     boxes: Sequence[Corners]
 
@@ -69,8 +67,9 @@ def line_chart(points: Sequence[Point], name: str, style: str = "s0") -> Markup:
 
 def heat_map(matrix: Confusion) -> Markup:
     """A confusion matrix: rows truth, columns prediction, the last column unread; shade is share of row."""
-    side, left, top = 34, 120, 96
     names = [*matrix.options, "unread"]
+    longest = max(len(_short(name)) for name in names)
+    side, left, top = 34, 14 + 7 * longest, 16 + 5 * longest
     rows, columns = matrix.counts.shape
     cells = EMPTY.join(
         _heat_cell(matrix, row, column, (left + column * side, top + row * side))
@@ -88,7 +87,7 @@ def heat_map(matrix: Confusion) -> Markup:
         ).format(x=left + column * side + side / 2, y=top - 7, name=_short(name), full=name)
         for column, name in enumerate(names)
     )
-    width, height = left + columns * side + 60, top + rows * side + 4
+    width, height = left + columns * side + 5 * longest, top + rows * side + 4
     return Markup(
         '<svg class="heat" viewBox="0 0 {w} {h}" width="{w}" height="{h}" role="img" '
         'aria-label="confusion matrix">{cells}{labels}</svg>'

@@ -176,7 +176,7 @@ def _ask(examiner: _Examiner, batch: Sequence[Sample]) -> tuple[list[Prediction]
         predictions.append(row)
         if reason:
             log.warning("%s failed: %s", sample.id, reason)
-            failures.append(Failure(sample.id, "evaluate", reason))
+            failures.append(Failure(sample.id, "evaluate", reason.encode(errors="replace").decode()))
     return predictions, failures
 
 

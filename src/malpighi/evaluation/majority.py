@@ -84,7 +84,7 @@ class _Habit:
         width, height = sample.images[0].size
         mean = [sum(side) / len(self.boxes) for side in zip(*self.boxes, strict=True)]
         corners = [round(side * scale) for side, scale in zip(mean, (width, height) * 2, strict=True)]
-        return f'[{{"bbox_2d": {corners}}}]'
+        return str([corners])
 
 
 def _first(counts: Counter[T]) -> T | None:

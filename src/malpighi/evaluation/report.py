@@ -18,7 +18,7 @@ from malpighi.evaluation.cases import Case
 from malpighi.evaluation.charts import gain_bar, heat_map, line_chart
 from malpighi.evaluation.metrics import Confusion
 from malpighi.evaluation.statistics import Estimate
-from malpighi.evaluation.tables import ExamRow, Results
+from malpighi.evaluation.tables import ExamRow, Results, metric_label, pairs_of
 from malpighi.records import Failure
 
 NOTICE = "Research use only. Not a medical device."
@@ -108,7 +108,7 @@ def render(report: ReportInput) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(num=_num, span=_span, signed=_signed, p=_p)
+    environment.filters.update(num=_num, span=_span, signed=_signed, p=_p, label=metric_label)
     styles = styles_of(report.results.models)
     found = {(row.exam, row.model): row for row in report.results.rows}
     reach = max((_reach(row.difference.estimate) for row in report.results.comparisons), default=0.0)
@@ -121,6 +121,7 @@ def render(report: ReportInput) -> str:
         details=_details(report.results),
         charts=_charts(report.curves, styles),
         heat_maps=[(exam, model, heat_map(matrix)) for (exam, model), matrix in report.confusions.items()],
+        pairs=pairs_of(report.results.comparisons),
         overall=[row for row in report.results.comparisons if row.scope == "overall"],
         gain_bar=lambda estimate: gain_bar(estimate, reach),
         failures_shown=FAILURES_SHOWN,

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Self, TypeVar
 
 import msgspec
 
@@ -15,6 +15,8 @@ from malpighi.records import Failure, Prediction, from_json, to_json
 log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +81,7 @@ class RowFile:
         with mending(out.parent):
             out.parent.mkdir(parents=True, exist_ok=True)
         lines = _whole_lines(out, keys)
-        found = [_row(line, number, out) for number, line in enumerate(lines, 1)]
+        found = [_decode(line, Prediction, f"{out}, line {n}") for n, line in enumerate(lines, 1)]
         _check_keys(found, keys, out)
         _check_settings(out, settings, begun=bool(found))
         whole = len(found) if len(found) == len(keys) else len(found) // batch_size * batch_size
@@ -114,7 +116,7 @@ def read_predictions(path: Path) -> list[Prediction]:
     if not path.is_file():
         raise UserError(f"{path}: no such predictions file; run the examination that writes it first")
     with path.open("rb") as file:
-        return [_row(line, number, path) for number, line in enumerate(file, 1)]
+        return [_decode(line, Prediction, f"{path}, line {n}") for n, line in enumerate(file, 1)]
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
@@ -143,13 +145,12 @@ def _refuse_foreign_tail(tail: bytes, out: Path, model: str) -> None:
         )
 
 
-def _row(line: bytes, number: int, path: Path) -> Prediction:
+def _decode(line: bytes, kind: type[T], where: str) -> T:
     try:
-        return from_json(line, Prediction)
+        return from_json(line, kind)
     except DataError as error:
         raise UserError(
-            f"{path}, line {number}: {error}; the file is damaged or is no predictions file: "
-            "restore it or delete it, and run again"
+            f"{where}: {error}; the file is damaged or is none of ours: restore or delete it, and run again"
         ) from error
 
 
@@ -171,7 +172,7 @@ def _check_keys(found: Sequence[Prediction], keys: Sequence[tuple[str, str]], ou
 def _check_settings(out: Path, settings: Settings, *, begun: bool) -> None:
     path = _beside(out, ".settings.json")
     if begun and path.is_file():
-        before = from_json(path.read_bytes(), Settings)
+        before = _decode(path.read_bytes(), Settings, str(path))
         changes = [
             f"{name} was {getattr(before, name)!r}, now {getattr(settings, name)!r}"
             for name in settings.__struct_fields__
@@ -197,7 +198,8 @@ def _keep_failures(path: Path, samples: set[str]) -> list[Failure]:
     if not path.exists():
         return []
     lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-    failures = [failure for line in lines if (failure := from_json(line, Failure)).id in samples]
+    found = [_decode(line, Failure, str(path)) for line in lines]
+    failures = [failure for failure in found if failure.id in samples]
     _replace(path, b"".join(to_json(failure) + b"\n" for failure in failures))
     return failures
 

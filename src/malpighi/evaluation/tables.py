@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text as RichText
@@ -37,6 +38,18 @@ SCORE_NAMES = {
     "bleu4": "BLEU-4",
     "exact": "accuracy",
     "": "score",
+}
+
+_PART_NAMES = {
+    "ap_tie": "AP{} tie",
+    "ap_emit": "AP{} list order",
+    "f1_": "F1 {}",
+    "bleu4": "BLEU-4",
+    "bleu4_paper": "BLEU-4 (paper)",
+    "dice": "Dice",
+    "dice_filled": "Dice of filled boxes",
+    "iou": "IoU",
+    "token_f1": "token F1",
 }
 
 Cell = list[Prediction]
@@ -106,6 +119,7 @@ class Results(msgspec.Struct, frozen=True):
         comparisons: by pair, then exams, task kinds and overall.
         ranks: mean rank of each model over the exams that all models took; empty without such exams.
         ranked_exams: the number of those exams.
+        level: coverage of the intervals, e.g. 0.95.
     """
 
     models: list[str]
@@ -113,6 +127,7 @@ class Results(msgspec.Struct, frozen=True):
     comparisons: list[Comparison]
     ranks: dict[str, float]
     ranked_exams: int
+    level: float
 
 
 def results(
@@ -141,13 +156,33 @@ def results(
     rows = _mark_best([_exam_row(cells[key], options) for key in keys])
     compared = [row for pair in pairs for row in _compare(cells, exams, pair, options)]
     ranks, ranked = _ranks(rows, models)
-    return Results(models, rows, compared, ranks, ranked)
+    return Results(models, rows, compared, ranks, ranked, options.level)
 
 
 def to_dict(table: Results) -> dict[str, Any]:
     """The results as plain values for JSON."""
     plain: dict[str, Any] = msgspec.to_builtins(table)
     return plain
+
+
+def metric_label(name: str) -> str:
+    """A metric's name for people.
+
+    Example:
+        >>> metric_label("ap_emit50"), metric_label("macro-F1")
+        ('AP50 list order', 'macro-F1')
+    """
+    stem = name.rstrip("0123456789")
+    known = _PART_NAMES.get(name) or _PART_NAMES.get(stem)
+    return known.format(name[len(stem) :]) if known else name.replace("_", " ")
+
+
+def pairs_of(comparisons: Iterable[Comparison]) -> dict[tuple[str, str], list[Comparison]]:
+    """The comparisons by (earlier, later) pair, in their order."""
+    pairs: dict[tuple[str, str], list[Comparison]] = defaultdict(list)
+    for row in comparisons:
+        pairs[row.first, row.second].append(row)
+    return dict(pairs)
 
 
 def exam_confusions(predictions: Iterable[Prediction]) -> dict[tuple[str, str], metrics.Confusion]:
@@ -278,51 +313,59 @@ def _ranks(rows: Sequence[ExamRow], models: Sequence[str]) -> tuple[dict[str, fl
 
 
 def to_rich(table: Results) -> Group:
-    """The results for a terminal: exams by models, then the comparisons, then the warnings."""
+    """The results for a terminal: exams by models, then one table per compared pair, then the warnings."""
     parts: list[RenderableType] = [_exam_table(table)]
-    if table.comparisons:
-        parts.append(_comparison_table(table))
+    parts += [_pair_table(pair, rows) for pair, rows in pairs_of(table.comparisons).items()]
     parts += [RichText(f"! {row.exam}, {row.model}: {row.warning}") for row in table.rows if row.warning]
     return Group(*parts)
 
 
 def _exam_table(results: Results) -> Table:
-    table = Table(title="Exams: mean score, 95 % interval over groups, unreadable answers")
-    for name in ("exam", "score", "n / groups"):
-        table.add_column(name, justify="right" if name.startswith("n") else "left", overflow="fold")
-    for model in results.models:
-        table.add_column(model, justify="right", overflow="fold")
+    table = _table(
+        f"Exams: mean score, {results.level:.0%} interval over groups, unreadable answers", "exam", "score"
+    )
+    for name in ("n", "groups", *results.models):
+        table.add_column(RichText(name), justify="right", overflow="fold")
     found = {(row.exam, row.model): row for row in results.rows}
     for exam in dict.fromkeys(row.exam for row in results.rows):
         rows = [found.get((exam, model)) for model in results.models]
         first = next(row for row in rows if row)
         shown = (_cell(row) if row else RichText("–", style="dim") for row in rows)
-        table.add_row(RichText(exam), first.score_name, f"{first.n} / {first.groups}", *shown)
+        table.add_row(RichText(exam), first.score_name, str(first.n), str(first.groups), *shown)
     if results.ranks:
         ranks = (f"{results.ranks[model]:.2f}" for model in results.models)
         table.add_section()
-        table.add_row("mean rank", "", f"{results.ranked_exams} exams", *ranks)
+        table.add_row("mean rank", f"of {results.ranked_exams} exams", "", "", *ranks)
     return table
 
 
 def _cell(row: ExamRow) -> RichText:
     text = RichText(f"{row.score.value:.3f}", style="bold" if row.best else "")
     if row.score.low is not None and row.score.high is not None:
-        text.append(f"\n{row.score.low:.2f} to {row.score.high:.2f}", style="not bold dim")
+        text.append(f"\n{row.score.low:.2f}–{row.score.high:.2f}", style="not bold dim")
     if row.invalid:
         text.append(f"\n{row.invalid:.1%} unread", style="not bold yellow")
     return text
 
 
-def _comparison_table(results: Results) -> Table:
-    table = Table(title="Paired comparisons: mean gain on the same samples")
-    for name in ("later", "earlier", "where", "gain", "interval", "p (Holm)", "test", "pairs"):
-        right = name in ("gain", "interval", "p (Holm)", "pairs")
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
-    for row in results.comparisons:
+def _pair_table(pair: tuple[str, str], rows: Sequence[Comparison]) -> Table:
+    table = _table(f"{pair[1]} against {pair[0]}, on the same samples", "where")
+    for name in ("gain", "interval", "p (Holm)", "pairs", "groups"):
+        table.add_column(name, justify="right", overflow="fold")
+    table.add_column("test", overflow="fold")
+    for place, row in enumerate(rows):
+        if place and row.scope != rows[place - 1].scope:
+            table.add_section()
         gain = row.difference.estimate
-        span = f"{gain.low:+.3f} to {gain.high:+.3f}" if gain.low is not None else "none"
-        names = (RichText(name) for name in (row.second, row.first, row.name))
-        p = f"{row.p_holm:.2g}"
-        table.add_row(*names, f"{gain.value:+.3f}", span, p, row.difference.test, str(row.difference.n))
+        span = "one group" if gain.low is None else f"{gain.low:+.3f} to {gain.high:+.3f}"
+        counts = (str(row.difference.n), str(row.difference.groups))
+        where = RichText(f"all {row.name}" if row.scope == "task" else row.name)
+        table.add_row(where, f"{gain.value:+.3f}", span, f"{row.p_holm:.2g}", *counts, row.difference.test)
+    return table
+
+
+def _table(title: str, *left: str) -> Table:
+    table = Table(title=RichText(title), box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1))
+    for name in left:
+        table.add_column(name, overflow="fold")
     return table

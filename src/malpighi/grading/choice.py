@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from malpighi.grading.names import Mention, Names, negated, words_of
+from malpighi.grading.names import Names, negated, words_of
 from malpighi.records import Status
 
 _WRAPPED = re.compile(r"\\(?:boxed|text|textbf|mathrm)\s?\{([^{}]*)\}")
@@ -38,7 +38,7 @@ _MARK = re.compile(
     r"[(\[{]\s?(?P<bracket>[A-Z]{1,2})\s?[)\]}]"
     r"|(?<![A-Za-z0-9'’(\[])(?P<half>[A-Z]{1,2})\)"
     r"|(?i:\b(?:option|choice|answer|letter)\s{1,3})(?P<option>[A-Z]{1,2})(?![A-Za-z0-9])"
-    r"|(?m:^)[ \t]{0,9}(?P<line>[A-Z]{1,2})[.:]\s"
+    r"|(?:(?m:^)[ \t]{0,9}|(?<=[.!?]\s))(?P<listed>[A-Z]{1,2})[.:]\s"
 )
 _BARE = re.compile(
     r"[\s*_`\"']{0,6}([A-Z]{1,2})[*_`\"']{0,3}"
@@ -170,10 +170,10 @@ def _is_letter(word: str, key: _Key) -> bool:
 
 
 def _cued(text: str, key: _Key) -> ChoiceReading | None:
-    """All cues (`the answer is ...`) that lead to a reading must agree."""
+    """All cues (`the answer is ...`) that lead to a reading must agree; of a runaway reply, the last 100."""
     indices: set[int] = set()
     status = None
-    for cue in _CUE.finditer(text):
+    for cue in list(_CUE.finditer(text))[-100:]:
         value = _value(text, cue.end())
         reading = _first(value, key, (_whole, _named_first, _lead, _bare, _mark, _name))
         if reading is None:
@@ -184,7 +184,8 @@ def _cued(text: str, key: _Key) -> ChoiceReading | None:
             indices.add(reading.option)
     if status is not None:
         return ChoiceReading(None, Status.AMBIGUOUS if indices else status)
-    return _decide(indices)
+    stated = _stated(text, key)
+    return _decide(indices | {stated} if indices and stated is not None else indices)
 
 
 def _value(text: str, start: int) -> str:
@@ -213,9 +214,23 @@ def _lead(text: str, key: _Key) -> ChoiceReading | None:
         single = len(lead["bracket"] or lead["plain"]) == 1
         return ChoiceReading(None, Status.OUT_OF_RANGE) if single else None
     denied = negated(text, lead.start(), lead.end())
-    if denied or _contradicted(text[lead.end() :], index, key):
+    if denied or _contradicted(text[lead.end() :], index, key, stated=_stated(text, key) == index):
         return ChoiceReading(None, Status.AMBIGUOUS)
     return ChoiceReading(index, Status.OK)
+
+
+def _stated(text: str, key: _Key) -> int | None:
+    """The option whose letter opens the text as a statement: alone on its line, or followed by its own name.
+
+    `(A) lacks a halo` is no statement: a letter may open a text that weighs the options one by one.
+    """
+    lead = _LEAD.match(text)
+    index = key.labels.get(lead["bracket"] or lead["plain"]) if lead else None
+    if lead is None or index is None:
+        return None
+    alone = "\n" in lead.group().lstrip()
+    named = any(m.option == index and m.start <= 1 for m in key.names.find(text[lead.end() :][:400]))
+    return index if alone or named else None
 
 
 def _lead_and_name(text: str, key: _Key) -> ChoiceReading | None:
@@ -229,11 +244,10 @@ def _lead_and_name(text: str, key: _Key) -> ChoiceReading | None:
     return ChoiceReading(index, Status.OK) if index in starts and len(set(starts)) == 1 else None
 
 
-def _contradicted(rest: str, index: int, key: _Key) -> bool:
+def _contradicted(rest: str, index: int, key: _Key, *, stated: bool) -> bool:
     """Whether what follows a leading letter names another option.
 
-    A list of the options, or a second letter in the same sentence, contradicts; an explanation in later
-    sentences may mention other letters.
+    After a statement, later sentences may mention other letters to explain, but not list them by name.
     """
     # The letter's own name is looked past: a name may hold a full stop or another option's letter.
     names = {m.option: m for m in key.names.find(rest[:400]) if m.start <= 1}
@@ -242,20 +256,14 @@ def _contradicted(rest: str, index: int, key: _Key) -> bool:
         return True
     own_end = names[index].end if index in names else 0
     sentence = _VALUE_END.search(rest, own_end)
-    first_end = sentence.start() if sentence else len(rest)
-    for mark in _MARK.finditer(rest, own_end):
-        other = key.labels.get(_label(mark))
-        if other is None or other == index:
-            continue
-        listed = mark["line"] or any(m.option == other and m.start <= 1 for m in _after(rest, mark, key))
-        if mark.start() < first_end or listed:
-            return True
-    return False
+    first_end = sentence.start() if sentence and stated else len(rest)
+    others = [m for m in _MARK.finditer(rest, own_end) if key.labels.get(_label(m), index) != index]
+    return any(m.start() < first_end or m["listed"] or _names_itself(rest, m, key) for m in others)
 
 
-def _after(text: str, mark: re.Match[str], key: _Key) -> list[Mention]:
+def _names_itself(text: str, mark: re.Match[str], key: _Key) -> bool:
     following = text[mark.end() : mark.end() + 200].lstrip(" *_`:.")
-    return key.names.find(following)
+    return any(m.option == key.labels[_label(mark)] and m.start <= 1 for m in key.names.find(following))
 
 
 def _bare(text: str, key: _Key) -> ChoiceReading | None:
@@ -265,7 +273,7 @@ def _bare(text: str, key: _Key) -> ChoiceReading | None:
     if bare is None or index is None:
         return None
     others = {key.labels.get(w, index) for w in re.findall(r"(?<![A-Za-z])[A-Z]{1,2}(?![A-Za-z])", text)}
-    if others != {index} or _contradicted(text[bare.end() :], index, key):
+    if others != {index} or _contradicted(text[bare.end() :], index, key, stated=False):
         return ChoiceReading(None, Status.AMBIGUOUS)
     return ChoiceReading(index, Status.OK)
 

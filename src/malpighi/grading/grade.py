@@ -94,7 +94,9 @@ def _judged(grader: Grader, sample: Sample, answer: str, reading: Reading, *, cu
 
 
 def _judge_choice(sample: Sample, answer: str, reading: Reading) -> Verdict:
-    read = read_choice(answer, sample.options)
+    # Prompts put no letters to yes and no, so a letter is no answer there.
+    closed = sorted(option.casefold() for option in sample.options) == sorted(YES_NO)
+    read = read_choice(answer, sample.options, lettered=not closed)
     right = sample.answer.index if isinstance(sample.answer, Choice) else _right_option(sample)
     return Verdict(read.status, read.option, {"exact": float(read.option == right)})
 

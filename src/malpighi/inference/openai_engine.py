@@ -54,14 +54,19 @@ class Server:
             raise ConfigError(
                 f"concurrency={self.concurrency} and attempts={self.attempts} must both be at least 1"
             )
+        if self.timeout <= 0 or self.backoff < 0:
+            raise ConfigError(
+                f"timeout={self.timeout} must be above 0 and backoff={self.backoff} must not be negative"
+            )
 
 
 class OpenAIEngine:
     """Sends each prompt as one chat request, images as PNG, several requests at once.
 
     A server resizes images by its own processor settings. Ours already have the sides it wants, so it leaves
-    them alone, unless they are smaller than the family's `smallest_image`; then it scales them up, which costs
-    tokens and, for Qwen2.5-VL, moves the pixels that boxes are counted in.
+    them alone, unless they have fewer pixels than its lower bound (3,136 in Qwen2.5-VL's published settings, 65,536
+    in Qwen3-VL's); then it scales them up, which costs tokens and, for Qwen2.5-VL, moves the pixels that boxes
+    are counted in. Lower the bound on the server (`size.shortest_edge`) where that matters.
 
     Args:
         server: whom to ask.
@@ -137,8 +142,8 @@ class OpenAIEngine:
             raise UserError(f"{where} refuses the API key ({reply.status_code}); check the key")
         if reply.status_code == 404:
             raise UserError(
-                f"{where} was not found (404): {reply.text[:200]}; check that base_url ends in /v1 and that the "
-                "server offers a model of that name"
+                f"{where} was not found (404): {reply.text[:200]}; check that base_url ends in /v1 and that "
+                "the server offers a model of that name"
             )
         if not reply.is_success:
             return failed(f"the server answered {reply.status_code}: {reply.text[:200]}")
@@ -172,8 +177,10 @@ def _completion(body: dict[str, Any]) -> Completion:
     choice = body["choices"][0]
     message = choice["message"]
     text = message.get("content") or ""
+    if not isinstance(text, str):
+        raise TypeError(f"content is {type(text).__name__}, not text")
     # Servers that parse reasoning hand it over apart from the answer; graders expect it in its tags.
-    thought = message.get("reasoning_content") or ""
+    thought = message.get("reasoning_content") or message.get("reasoning") or ""
     if thought and "<think>" not in text:
         text = f"<think>{thought}</think>{text}"
     reason = choice.get("finish_reason") or "stop"

@@ -1,1 +1,1 @@
-"""The models: vision-language models and what is asked of them, routed adapters, CLIP, segmenter, classifier."""
+"""The models: vision-language models and their prompts, routed adapters, CLIP, segmenter, classifier."""

@@ -90,7 +90,9 @@ def load_classifier(folder: Path) -> ExamClassifier:
         raise DataError(f"{folder} holds no classifier.json; train the classifier stage first")
     card = json.loads(path.read_text())
     if card.get("format_version") != FORMAT_VERSION:
-        raise DataError(f"{path} is of format {card.get('format_version')}, expected {FORMAT_VERSION}; train it again")
+        raise DataError(
+            f"{path} is of format {card.get('format_version')}, expected {FORMAT_VERSION}; train it again"
+        )
     model = ExamClassifier(card["architecture"], card["exams"], card["image_size"])
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model

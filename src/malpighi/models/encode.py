@@ -165,8 +165,8 @@ def _pixels(prompt: Prompt, vlm: Vlm) -> tuple[torch.Tensor | None, torch.Tensor
     for image in prompt.images:
         if image.width % side or image.height % side or image.mode != "RGB":
             raise DataError(
-                f"a {image.mode} image of {image.size} px is not made for {vlm.family.name}: expected RGB with "
-                f"sides that are multiples of {side}; build the prompt with that family's style"
+                f"a {image.mode} image of {image.size} px is not made for {vlm.family.name}: expected RGB "
+                f"with sides that are multiples of {side}; build the prompt with that family's style"
             )
     # Our own resizing has been done; the processor's would move the pixels that boxes are counted in.
     seen = vlm.processor.image_processor(images=list(prompt.images), do_resize=False, return_tensors="pt")

@@ -33,24 +33,19 @@ class Family(msgspec.Struct, frozen=True):
 
     Attributes:
         name: the `model_type` of its configuration files.
-        architecture: class of its checkpoints in `transformers`.
         patch: side of a patch of the vision tower, px.
         merge: patches per token along one side.
         frame: the frame in which it writes boxes.
         mean: per channel (red, green, blue), of values 0 to 1.
         std: per channel.
-        smallest_image: fewest pixels to which the published processor scales images up; ours does not, but a
-            server that runs the published processor does.
     """
 
     name: str
-    architecture: str
     patch: int
     merge: int
     frame: Frame
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    smallest_image: int
 
     @property
     def pixels_per_token(self) -> int:
@@ -61,23 +56,19 @@ class Family(msgspec.Struct, frozen=True):
 FAMILIES: dict[str, Family] = {
     "qwen2_5_vl": Family(
         name="qwen2_5_vl",
-        architecture="Qwen2_5_VLForConditionalGeneration",
         patch=14,
         merge=2,
         frame=Frame.RESIZED,
         mean=(0.48145466, 0.4578275, 0.40821073),
         std=(0.26862954, 0.26130258, 0.27577711),
-        smallest_image=3_136,
     ),
     "qwen3_vl": Family(
         name="qwen3_vl",
-        architecture="Qwen3VLForConditionalGeneration",
         patch=16,
         merge=2,
         frame=Frame.RELATIVE1000,
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
-        smallest_image=65_536,
     ),
 }
 

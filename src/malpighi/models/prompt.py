@@ -43,7 +43,7 @@ class PromptStyle(Settings, frozen=True):
     def __post_init__(self) -> None:
         """Refuse unknown names and budgets at once rather than at the first sample."""
         family_named(self.family)
-        if not self.think and not template_named(self.system).direct:
+        if not template_named(self.system).direct and not self.think:
             raise ConfigError(
                 f"the '{self.system}' template always thinks; set think=true or take another template"
             )

@@ -1,8 +1,8 @@
 """The words around a question, as data: one template per way of asking.
 
 `smartpath` is the published wording, needed letter by letter to reproduce that model's exams. `patho_r1` asks
-in our own words what its authors describe, because their prompts are not published as data. `short` spends few
-tokens: meant for miniature models that learn the form from examples.
+in our own words what its authors describe, because their prompts are not published as data. `short` spends
+few tokens: meant for miniature models that learn the form from examples.
 """
 
 import msgspec
@@ -41,10 +41,10 @@ class Template(msgspec.Struct, frozen=True):
 
 
 TEMPLATES: dict[str, Template] = {
-    # Source: SmartPath-R1, Table 1. Departs: the published classification prompt holds no question, since each
-    # of its data sets asks one thing; the sample's question stays in front, so that two exams over one image
-    # remain two. The published opening of a box prompt, "Detect {category} in pathology {region}.", is that
-    # question, and is the data set's to ask.
+    # Source: SmartPath-R1, Table 1. Departs: the published classification prompt holds no question, since
+    # each of its data sets asks one thing; the sample's question stays in front, so that two exams over one
+    # image remain two. The published opening of a box prompt, "Detect {category} in pathology {region}.",
+    # is that question, and is the data set's to ask.
     "smartpath": Template(
         system=(
             "A conversation between User and Assistant. The user asks a question, and the assistant solves "

@@ -147,7 +147,7 @@ def build_tiny(
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Qwen2Tokenizer:
     """A byte-level BPE tokenizer with the families' splitting rule (every digit alone) and special tokens.
 
-    The tags of reasoning and answer are single ordinary tokens, as `<think>` is in Qwen3: decoding keeps them.
+    The tags of reasoning and answer are single ordinary tokens, like `<think>` in Qwen3: decoding keeps them.
     """
     learner = Qwen2Tokenizer().backend_tokenizer
     learner.train_from_iterator(

@@ -81,8 +81,8 @@ def load_vlm(folder: str | Path, *, dtype: str = "float32", device: str = "cpu")
     missing = sorted(loading["missing_keys"])
     if missing:
         raise DataError(
-            f"the weights in {folder} lack {len(missing)} tensors, first {missing[0]}; the copy is incomplete, "
-            "or the weights belong to another configuration"
+            f"the weights in {folder} lack {len(missing)} tensors, first {missing[0]}; the copy is "
+            "incomplete, or the weights belong to another configuration"
         )
     vlm = Vlm(_moved(model, device).eval(), processor, family, folder)
     _check_tokenizer(vlm)

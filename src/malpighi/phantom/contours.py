@@ -14,6 +14,9 @@ Window = tuple[slice, slice]
 
 STEPS = 256
 ANGLES_K = np.arange(STEPS, dtype=np.float32) * np.float32(2 * np.pi / STEPS)
+_MOST_WAVES = 32
+_COSINES = np.cos(np.outer(np.arange(_MOST_WAVES), ANGLES_K))
+_SINES = np.sin(np.outer(np.arange(_MOST_WAVES), ANGLES_K))
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,9 @@ class Contour:
 
     def depth(self, window: Window) -> Floats:
         """Signed radial distance inside the outline at each pixel centre of a window, px (H x W)."""
-        rows = np.arange(window[0].start, window[0].stop, dtype=np.float32)[:, None] + 0.5 - self.y
-        columns = np.arange(window[1].start, window[1].stop, dtype=np.float32)[None, :] + 0.5 - self.x
-        step = (np.arctan2(rows, columns) * (STEPS / (2 * np.pi))).astype(np.float32)
+        rows = np.arange(window[0].start, window[0].stop, dtype=np.float32)[:, None] + np.float32(0.5 - self.y)
+        columns = np.arange(window[1].start, window[1].stop, dtype=np.float32) + np.float32(0.5 - self.x)
+        step = np.arctan2(rows, columns) * np.float32(STEPS / (2 * np.pi))
         lower = np.floor(step)
         index = lower.astype(np.int32) % STEPS
         radius = self.radii_K[index] + (step - lower) * (
@@ -96,13 +99,13 @@ def ellipse(area: float, aspect: float, angle: float) -> Floats:
 
 
 def ripple(rng: np.random.Generator, orders: range, strength: float) -> Floats:
-    """Periodic wobble (K) made of harmonics `orders`, with root mean square `strength`."""
+    """Periodic wobble (K) made of harmonics `orders` (1 to 31), with root mean square `strength`."""
     amplitudes = rng.uniform(0.5, 1.0, len(orders))
     phases = rng.uniform(0, 2 * np.pi, len(orders))
-    waves = np.cos(np.outer(list(orders), ANGLES_K) + phases[:, None])
-    wobble = amplitudes @ waves
-    rms = np.sqrt(np.mean(wobble**2))
-    return np.asarray(wobble * (strength / max(float(rms), 1e-9)), dtype=np.float32)
+    wobble = (amplitudes * np.cos(phases)) @ _COSINES[orders.start : orders.stop]
+    wobble -= (amplitudes * np.sin(phases)) @ _SINES[orders.start : orders.stop]
+    rms = np.sqrt(0.5 * np.sum(amplitudes**2))
+    return np.asarray(wobble * (strength / float(rms)), dtype=np.float32)
 
 
 def polygon(rng: np.random.Generator, area: float, corners: int, roundness: float) -> Floats:

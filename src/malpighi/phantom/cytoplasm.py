@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from malpighi.phantom.contours import Contour, Floats, coverage, ellipse, whole
+from malpighi.phantom.contours import Contour, Floats, coverage, ellipse
 from malpighi.phantom.outlines import Plan
 from malpighi.phantom.stain import texture
 
@@ -70,7 +70,7 @@ def paint_cytoplasm(
     if depth.size == 0:
         return
     size = (depth.shape[0], depth.shape[1])
-    body = 1 + cytoplasm.mottle * texture(rng, size, 2.2 / mpp) + 0.05 * texture(rng, size, 0.25 / mpp)
+    body = 1 + cytoplasm.mottle * texture(rng, size, 2.2 / mpp) + 0.09 * texture(rng, size, 0.3 / mpp)
     body += cytoplasm.edge * np.exp(-(((depth - 1) * mpp / cytoplasm.edge_width) ** 2))
     for _ in range(cytoplasm.folds):
         body += _fold(plan, window, mpp, rng)

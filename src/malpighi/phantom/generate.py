@@ -1,6 +1,6 @@
 """Phantom samples: the room's face.
 
-    for item in cell_items(seed=0, count=600):
+    for item in chain(cell_items(seed=0, count=600), region_items(seed=0, count=300)):
         corpus.add(item)
 
 Picture `index` of a `seed` is always the same, whatever was drawn before it. Twelve pictures in a row share a
@@ -9,6 +9,7 @@ patient: stain, light, focus and scale.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,8 +18,17 @@ from malpighi.guidelines.pack import Pack, load_pack
 from malpighi.phantom.cells import RenderedCell, Smear, render_cell
 from malpighi.phantom.items import Picture, Question, png_blob, rounded
 from malpighi.phantom.measure import findings_of, is_clear, measure_cell
+from malpighi.phantom.regions import (
+    TISSUES,
+    RenderedRegion,
+    mask_boxes,
+    render_glands,
+    render_nuclei,
+    render_tissue,
+    tissue_of,
+)
 from malpighi.phantom.sampling import choose_questions, draw_cell
-from malpighi.phantom.stain import pap_stain
+from malpighi.phantom.stain import Stain, he_stain, pap_stain
 from malpighi.phantom.wording import (
     CATEGORY_QUESTION,
     DESCRIBE_QUESTION,
@@ -27,12 +37,13 @@ from malpighi.phantom.wording import (
     finding_reasoning,
     open_question,
 )
-from malpighi.records import Choice, Item, Provenance, Scale, TaskKind, Text
+from malpighi.records import Boxes, Choice, Item, MaskRef, Provenance, Scale, TaskKind, Text
 
 VERSION = 1
 PER_PATIENT = 12
 YES_NO = ("yes", "no")
-_CELL, _SMEAR, _ORDER, _ASK = 11, 12, 13, 14
+MOST_TARGETS = 5
+_CELL, _SMEAR, _ORDER, _ASK, _REGION, _SECTION = 11, 12, 13, 14, 15, 16
 _ATTEMPTS = 12
 
 
@@ -95,6 +106,26 @@ def cell_items(seed: int, count: int, *, pack: str = "tbs", observations: int = 
             yield picture.item(question)
 
 
+def region_items(seed: int, count: int) -> Iterator[Item]:
+    """Questions about `count` H&E-like regions, one item each: nuclei, glands and tissues in turn.
+
+    The exams are `phantom/nuclei` (boxes), `phantom/glands` (mask) and `phantom/tissue` (choice).
+    """
+    for index in range(count):
+        yield (_nuclei_item, _glands_item, _tissue_item)[index % 3](seed, index)
+
+
+def category_options(pack: Pack) -> tuple[str, ...]:
+    """The categories in the order they are offered: the squamous line by severity, then the glandular one.
+
+    Example:
+        >>> category_options(load_pack("tbs"))
+        ('NILM', 'ASC-US', 'LSIL', 'ASC-H', 'HSIL', 'AGC')
+    """
+    ordered = sorted(pack.definition.categories, key=lambda c: (c.branch == "glandular", c.severity))
+    return tuple(category.id for category in ordered)
+
+
 def measured_cell(seed: int, index: int, pack: Pack) -> MeasuredCell:
     """Draw cell `index` until it shows what was asked for, with every measurement clear of its grey band.
 
@@ -138,7 +169,7 @@ def _wanted_category(seed: int, index: int, pack: Pack) -> str:
 def _cell_questions(
     drawn: MeasuredCell, pack: Pack, observations: int, rng: np.random.Generator
 ) -> Iterator[Question]:
-    options = tuple(category.id for category in pack.definition.categories)
+    options = category_options(pack)
     findings, cell_class, nuclei = drawn.findings, drawn.cell_class, int(drawn.measured["NC"])
     yield Question(
         "category",
@@ -155,9 +186,76 @@ def _cell_questions(
             pack.observation(code).question,
             Choice(0 if findings[code] else 1),
             YES_NO,
-            finding_reasoning(pack, code, present=findings[code]),
+            finding_reasoning(code, present=findings[code]),
         )
     text = Text(description(pack, findings, cell_class, nuclei, rng))
     yield Question("describe", TaskKind.CAPTION, DESCRIBE_QUESTION, text)
     question, answer = open_question(pack, findings, cell_class, nuclei, rng)
     yield Question("open", TaskKind.VQA, question, Text(answer))
+
+
+def section_of(seed: int, patient: int) -> Stain:
+    """The stain that the regions of one phantom patient share."""
+    return he_stain(np.random.default_rng([seed, _SECTION, patient]))
+
+
+def _nuclei_item(seed: int, index: int) -> Item:
+    rng = np.random.default_rng([seed, _REGION, index])
+    region = render_nuclei(section_of(seed, index // PER_PATIENT), round(float(rng.uniform(0.32, 0.38)), 4), rng)
+    boxes = {kind.name: region.boxes(kind) for kind in dict.fromkeys(region.kinds)}
+    names = sorted(name for name, found in boxes.items() if 1 <= len(found) <= MOST_TARGETS)
+    target = names[int(rng.integers(len(names)))]
+    question = Question(
+        "nuclei",
+        TaskKind.DETECTION,
+        f"Detect {target} in pathology region.",
+        Boxes(boxes[target]),
+    )
+    facts = {"target": target, "counts": {name: len(found) for name, found in boxes.items()}}
+    return _region_picture(region, seed, index, facts).item(question)
+
+
+def _glands_item(seed: int, index: int) -> Item:
+    rng = np.random.default_rng([seed, _REGION, index])
+    region = render_glands(section_of(seed, index // PER_PATIENT), round(float(rng.uniform(0.9, 1.1)), 4), rng)
+    mask = png_blob(region.glands)
+    question = Question(
+        "glands",
+        TaskKind.SEGMENTATION,
+        "Segment glands in pathology region.",
+        MaskRef(mask.key, tuple(mask_boxes(region.glands))),
+    )
+    facts = {"glands": int(region.glands.max()), "share": round(float((region.glands > 0).mean()), 4)}
+    return _region_picture(region, seed, index, facts).item(question, mask)
+
+
+def _tissue_item(seed: int, index: int) -> Item:
+    rng = np.random.default_rng([seed, _REGION, index])
+    wanted = TISSUES[int(rng.integers(len(TISSUES)))]
+    region = render_tissue(wanted, section_of(seed, index // PER_PATIENT), 0.5, rng)
+    tissue, shares = tissue_of(region), region.shares()
+    most = max(shares, key=lambda name: shares[name])
+    question = Question(
+        "tissue",
+        TaskKind.CLASSIFICATION,
+        "Which tissue does this region show?",
+        Choice(TISSUES.index(tissue)),
+        TISSUES,
+        f"Most of the nuclei are {most}. This entails {tissue}.",
+    )
+    return _region_picture(region, seed, index, {"tissue": tissue, "shares": rounded(shares)}).item(question)
+
+
+def _region_picture(region: RenderedRegion, seed: int, index: int, facts: dict[str, Any]) -> Picture:
+    return Picture(
+        id=f"phantom/region-{seed}-{index:06d}",
+        blob=png_blob(region.rgb),
+        size=(region.rgb.shape[1], region.rgb.shape[0]),
+        mpp=region.mpp,
+        scale=Scale.ROI,
+        group=f"phantom/{seed}/r{index // PER_PATIENT:04d}",
+        organ="colon",
+        stain="HE",
+        provenance=Provenance("phantom:region", VERSION, config=digest("phantom:region", seed, PER_PATIENT)),
+        facts=facts,
+    )

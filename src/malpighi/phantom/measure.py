@@ -17,14 +17,23 @@ from malpighi.phantom.stain import optical_density
 
 Mask = NDArray[np.bool_]
 
+SPOT = "spot_contrast"
+_NUCLEOLUS = 1.5
+"""Optical density of a nucleolus over the median of its nucleus, from the pack's definition of NU."""
+_DOUBTFUL = (1.4, 1.65)
+"""Spots between these contrasts would be called nucleoli by some and not by others."""
+
 
 def measure_cell(cell: RenderedCell) -> dict[str, float]:
-    """One number per observation code, in the unit and by the definition of the pack's thresholds."""
+    """One number per observation code, in the unit and by the definition of the pack's thresholds.
+
+    `SPOT` is added: how dark the darkest compact spot of a nucleus is, since a count of nucleoli has no grey band.
+    """
     density = optical_density(cell.rgb, cell.smear.stain).mean(axis=2)
     nuclei = [cell.nuclei == number for number in range(1, int(cell.nuclei.max()) + 1)]
     nucleus = cell.nuclei > 0
     area = [float(mask.sum()) for mask in nuclei]
-    nucleoli = [_nucleoli(mask, density) for mask in nuclei]
+    nucleoli = [_nucleoli(mask, density, _NUCLEOLUS) for mask in nuclei]
     chromatin = _inner(nucleus) & ~np.any(nucleoli, axis=0)
     reference_area = cell.smear.nucleus_area / cell.smear.mpp**2
     return {
@@ -37,6 +46,7 @@ def measure_cell(cell: RenderedCell) -> dict[str, float]:
         "NC": float(len(nuclei)),
         "NCR": sum(area) / _polygon_area(cell.outline_K2),
         "NM": min(_solidity(mask) for mask in nuclei),
+        SPOT: _spot_contrast(nuclei, density),
     }
 
 
@@ -46,7 +56,9 @@ def findings_of(measured: dict[str, float], pack: Pack) -> dict[str, bool]:
 
 
 def is_clear(measured: dict[str, float], pack: Pack) -> bool:
-    """Whether no measurement lies in the grey band of its threshold."""
+    """Whether no measurement lies in the grey band of its threshold, and no spot is nearly a nucleolus."""
+    if measured[SPOT] == _DOUBTFUL[0]:
+        return False
     bands = ((measured[code], pack.threshold(code).grey) for code in pack.codes)
     return all(band is None or not band[0] < value < band[1] for value, band in bands)
 
@@ -73,11 +85,19 @@ def _polygon_area(points: Floats) -> float:
     return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
 
 
-def _nucleoli(mask: Mask, density: Floats) -> Mask:
-    """Compact dark spots of at least an eighth of the nucleus's diameter."""
+def _spot_contrast(nuclei: list[Mask], density: Floats) -> float:
+    """The highest of the `_DOUBTFUL` contrasts at which a nucleus has a compact spot; 1 where there is none."""
+    for contrast in reversed(_DOUBTFUL):
+        if any(_nucleoli(mask, density, contrast).any() for mask in nuclei):
+            return contrast
+    return 1.0
+
+
+def _nucleoli(mask: Mask, density: Floats, contrast: float) -> Mask:
+    """Compact spots, `contrast` times as dense as the median, of at least an eighth of the nucleus's diameter."""
     inner = _inner(mask)
     smooth = gaussian_filter(density, 0.6)
-    labels, _ = components(inner & (smooth >= 1.5 * np.median(density[inner])))
+    labels, _ = components(inner & (smooth >= contrast * np.median(density[inner])))
     least = np.pi / 4 * (np.sqrt(4 * mask.sum() / np.pi) / 8) ** 2
     spots = np.zeros_like(mask)
     for region in regionprops(labels):

@@ -50,7 +50,7 @@ def smooth_radii(rng: np.random.Generator, area: float, aspect: float) -> Floats
 def notched_radii(rng: np.random.Generator, area: float, aspect: float, wanted: float) -> Floats:
     """Radii (K) of a nucleus with notches and bulges, their depth tuned to a wanted solidity."""
     oval = ellipse(area, aspect, rng.uniform(0, np.pi))
-    relief = ripple(rng, range(3, 7), 0.5) - _notches(rng)
+    relief = ripple(rng, range(3, 6), 0.3) - _notches(rng)
     low, high = 0.0, 0.6
     for _ in range(7):
         middle = (low + high) / 2
@@ -84,7 +84,7 @@ def paint_nucleus(
     if chromatin.nucleoli:
         median = float(np.median(patch[inside].sum(axis=1)))
         for _ in range(chromatin.nucleoli):
-            spot = _spot(contour, window, rng)
+            spot = cover * _spot(contour, window, rng)
             patch[..., 0] += spot * np.float32(0.55 * median)
             patch[..., -1] += spot * np.float32(0.95 * median)
     return mask

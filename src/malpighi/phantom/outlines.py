@@ -153,7 +153,7 @@ def _nucleus_radii(findings: dict[str, bool], reference: float, rng: np.random.G
     area = float(reference * (rng.uniform(3.3, 4.2) if findings["NE"] else rng.uniform(0.75, 1.4)))
     aspect = eccentric_aspect(rng.uniform(0.85, 0.92) if findings["NA"] else rng.uniform(0.1, 0.42))
     if findings["NM"]:
-        return notched_radii(rng, area, aspect, rng.uniform(0.85, 0.90))
+        return notched_radii(rng, area, aspect, rng.uniform(0.865, 0.905))
     return smooth_radii(rng, area, aspect)
 
 

@@ -15,14 +15,15 @@ _POOL = 40
 # Chance of each observation in a bland and in a severe cell. Not a prevalence: chosen so that every category and
 # every answer is reached often and the combinations are such as occur.
 _CHANCES = {
-    "NE": (0.08, 0.70),
-    "NA": (0.08, 0.50),
-    "NH": (0.08, 0.70),
-    "CT": (0.08, 0.70),
-    "NM": (0.08, 0.70),
-    "NU": (0.25, 0.25),
+    "NE": (0.05, 0.70),
+    "NA": (0.05, 0.50),
+    "NH": (0.05, 0.70),
+    "CT": (0.05, 0.70),
+    "NM": (0.05, 0.70),
+    "NU": (0.22, 0.25),
     "NC": (0.18, 0.25),
 }
+_CLASS_WEIGHTS = {"squamous_mature": 0.45, "squamous_immature": 0.3, "glandular": 0.25}
 _RATIO_CHANCES = {"squamous_mature": (0.02, 0.15), "squamous_immature": (0.15, 0.85), "glandular": (0.2, 0.8)}
 _HALO_CHANCES = {"squamous_mature": (0.08, 0.55), "squamous_immature": (0.03, 0.06), "glandular": (0.0, 0.0)}
 
@@ -34,7 +35,7 @@ def draw_cell(pack: Pack, category: str, rng: np.random.Generator) -> CellSpec:
         DataError: no such cell was met; the pack hardly ever gives this category.
     """
     for _ in range(_TRIES):
-        cell_class = pack.cell_classes[int(rng.integers(len(pack.cell_classes)))]
+        cell_class = str(rng.choice(list(_CLASS_WEIGHTS), p=list(_CLASS_WEIGHTS.values())))
         findings = _draw_findings(pack, cell_class, rng)
         if pack.category(findings, cell_class) == category:
             return CellSpec(findings, cell_class)

@@ -27,7 +27,7 @@ _PAP = np.array(
 )
 _HE = np.array(
     [
-        [[1.15, 1.28, 0.57], [1.02, 1.45, 0.53]],
+        [[1.08, 1.32, 0.60], [0.92, 1.44, 0.64]],
         [[0.28, 1.80, 0.92], [0.42, 1.78, 0.80]],
         [[0.18, 1.62, 1.20], [0.30, 1.60, 1.10]],
     ]
@@ -101,6 +101,9 @@ def optical_density(rgb_HW3: Pixels, stain: Stain) -> Floats:
 
 def unmix(rgb_HW3: Pixels, stain: Stain) -> Floats:
     """Dye concentrations (H x W x S) of a picture: the inverse of `develop`, apart from focus and noise.
+
+    Only as good as the dyes are different: the blue ones of some Papanicolaou stains hardly are, and nothing that
+    is measured on cells relies on telling them apart.
 
     Source: colour deconvolution, Ruifrok and Johnston 2001.
     """

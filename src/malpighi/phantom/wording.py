@@ -26,6 +26,23 @@ _ABSENT = {
     "NCR": "N:C ratio normal",
     "NM": "membrane smooth",
 }
+_EVIDENCE = {
+    "NE": (
+        "The nucleus is several times as large as that of an intermediate cell.",
+        "The nucleus is about as large as that of an intermediate cell.",
+    ),
+    "NA": ("The nucleus as a whole is drawn out.", "The nucleus as a whole is round to oval."),
+    "NH": ("The nucleus is much darker than usual.", "The nucleus is as dark as usual."),
+    "KO": (
+        "An empty zone with a sharp border surrounds the nucleus.",
+        "The cytoplasm reaches the nucleus without an empty zone.",
+    ),
+    "CT": ("The chromatin forms coarse clumps with gaps.", "The chromatin is finely and evenly spread."),
+    "NU": ("A compact dark spot lies inside the nucleus.", "No compact dark spot lies inside the nucleus."),
+    "NC": ("Several nuclei lie in one cytoplasm.", "A single nucleus lies in the cytoplasm."),
+    "NCR": ("Only a narrow rim of cytoplasm is left.", "The cytoplasm is much larger than the nucleus."),
+    "NM": ("The outline of the nucleus is notched.", "The outline of the nucleus is even."),
+}
 _BLAND = ("NE", "CT", "NM", "NCR")
 _COUNTS = {1: "one", 2: "two", 3: "three"}
 
@@ -48,17 +65,14 @@ def category_reasoning(pack: Pack, findings: dict[str, bool], cell_class: str) -
     return f"{_capital(name)}: {', '.join(seen)}. This entails {pack.category(findings, cell_class)}."
 
 
-def finding_reasoning(pack: Pack, code: str, *, present: bool) -> str:
-    """What is seen of one observation, and the answer.
+def finding_reasoning(code: str, *, present: bool) -> str:
+    """What is seen of one observation, from which its yes or no follows.
 
     Example:
-        >>> from malpighi.guidelines.pack import load_pack
-        >>> finding_reasoning(load_pack("tbs"), "CT", present=False)
-        'Chromatin fine and even: no coarse chromatin.'
+        >>> finding_reasoning("CT", present=False)
+        'The chromatin is finely and evenly spread.'
     """
-    seen = _capital(_PRESENT[code] if present else _ABSENT[code])
-    name = pack.observation(code).name
-    return f"{seen}: {name}." if present else f"{seen}: no {name}."
+    return _EVIDENCE[code][0 if present else 1]
 
 
 def description(

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from malpighi.config import digest
-from malpighi.durable import replacing
 from malpighi.evaluation.evaluate import EvaluateOptions, evaluate, image_hash, truth_of
+from malpighi.evaluation.majority import MODEL as MAJORITY
 from malpighi.evaluation.majority import majority_predictions
+from malpighi.evaluation.rows import write_predictions
 from malpighi.geometry import Frame, View
 from malpighi.grading.grade import Reading, grade
 from malpighi.inference.engine import Completion, Sampling
@@ -19,7 +20,7 @@ from malpighi.models.prompt import Prompt
 from malpighi.pipeline.context import Context, StageResult
 from malpighi.pipeline.learning import start_model
 from malpighi.pipeline.recipe import Evaluate
-from malpighi.records import Choice, Failure, Grade, Prediction, Sample, Split, to_json
+from malpighi.records import Choice, Failure, Grade, Prediction, Sample, Split
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +37,11 @@ def run_evaluate(context: Context, stage: Evaluate, work: Path) -> StageResult:
         failures += _ask_model(
             context, stage, test, (name, source), _tell(context, index * len(test), steps, name)
         )
-    _write(
-        context, "majority", majority_predictions(context.samples(Split.TRAIN), test, _grade_image(context))
-    )
+    constant = majority_predictions(context.samples(Split.TRAIN), test, _grade_image(context))
+    write_predictions(context.folder.predictions / f"{MAJORITY}.jsonl", constant)
     if stage.classifier:
-        _write(context, CLASSIFIER, _classifier_rows(context, stage, test))
+        rows = _classifier_rows(context, stage, test)
+        write_predictions(context.folder.predictions / f"{CLASSIFIER}.jsonl", rows)
     return StageResult(failures, {"samples": len(test), "models": list(stage.models)})
 
 
@@ -129,11 +130,6 @@ def _classifier_row(context: Context, sample: Sample, index: int) -> Prediction:
         truth=truth_of(sample),
         image_hash=image_hash(sample),
     )
-
-
-def _write(context: Context, name: str, rows: Sequence[Prediction]) -> None:
-    with replacing(context.folder.predictions / f"{name}.jsonl") as file:
-        file.writelines(to_json(row) + b"\n" for row in rows)
 
 
 def _tell(context: Context, before: int, total: int, name: str) -> Callable[[int, int], None]:

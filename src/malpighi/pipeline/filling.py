@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from malpighi.corpus import Corpus
+from malpighi.datasets.adapter import image_files
 from malpighi.datasets.catalogue import ADAPTERS, find_datasets
 from malpighi.datasets.split import Member, SplitPlan, assign, rule_text
-from malpighi.datasets.windows import windows
+from malpighi.datasets.windows import Window, cut
 from malpighi.errors import ConfigError, DataError
 from malpighi.phantom.generate import cell_items, region_items
 from malpighi.pipeline.context import Context, StageResult
@@ -43,7 +44,9 @@ def run_data(context: Context, stage: Data, work: Path) -> StageResult:
                 corpus.add(item)
                 counts[name][str(item.sample.split)] += 1
     if not counts:
-        raise DataError(f"no usable sample in {stage.folder}: {len(failures)} items failed, first {failures[:1]}")
+        raise DataError(
+            f"no usable sample in {stage.folder}: {len(failures)} items failed, first {failures[:1]}"
+        )
     notes = {"sets": [_about(name, counts[name], left_out[name], failures) for name in counts]}
     return StageResult(failures, notes)
 
@@ -55,9 +58,21 @@ def listing(folder: Path) -> list[tuple[str, int]]:
         ConfigError: there is no such folder.
     """
     if not folder.is_dir():
-        raise ConfigError(f"there is no folder {folder}; give --data a data set or a folder that holds data sets")
+        raise ConfigError(
+            f"there is no folder {folder}; give --data a data set or a folder that holds data sets"
+        )
     files = (path for path in folder.rglob("*") if path.is_file())
     return sorted((path.relative_to(folder).as_posix(), path.stat().st_size) for path in files)
+
+
+def expected_counts(stage: Data) -> tuple[int, int]:
+    """(images, questions) that the stage will find, from settings and the adapters' own counts."""
+    if not stage.folder:
+        # A cell gives a category, a description, an open question and two observations; a region one question.
+        return stage.phantom.cells + stage.phantom.regions, 5 * stage.phantom.cells + stage.phantom.regions
+    sets = find_datasets(stage.folder)
+    images = sum(len(image_files(folder)) for folder in sets.values())
+    return images, images
 
 
 def _items(context: Context, stage: Data) -> Iterator[tuple[int, int, str, Item | Failure]]:
@@ -77,7 +92,7 @@ def _pieces(item: Item | Failure, side: int) -> Iterator[Item | Failure]:
     if isinstance(item, Failure) or not side:
         yield item
     else:
-        yield from windows(item, side)
+        yield from cut(item, Window(side, side, side, keep_empty=False))
 
 
 def _phantom(
@@ -112,7 +127,9 @@ def _about(
         "licence": adapter.licence if adapter else "Apache-2.0 (generated)",
         "use": adapter.use if adapter else "any",
         "split_rule": adapter.split_rule if adapter else rule_text("phantom patient"),
-        "traps": list(adapter.traps) if adapter else ["synthetic: shows that the parts work, not how models do"],
+        "traps": list(adapter.traps)
+        if adapter
+        else ["synthetic: shows that the parts work, not how models do"],
         "counts": dict(counts),
         "left_out": dict(left_out),
         "failed": sum(failure.id.startswith(f"{name}/") for failure in failures),

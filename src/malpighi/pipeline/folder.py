@@ -101,6 +101,15 @@ class RunFolder:
         shutil.rmtree(final, ignore_errors=True)
         part.rename(final)
 
+    def state(self, name: str) -> dict[str, Any]:
+        """A stage's name, state (`finished`, `half done`, `to do`), seconds so far and failed items."""
+        done = self.done(name)
+        if done is not None:
+            return {"stage": name, "state": "finished", "seconds": done.seconds, "failed": done.failures}
+        half = self.part(name).is_dir()
+        seconds = self.spent(name) if half else 0.0
+        return {"stage": name, "state": "half done" if half else "to do", "seconds": seconds, "failed": 0}
+
     def failures(self, name: str) -> list[Failure]:
         """The items that failed in a finished stage."""
         path = self.stage(name) / "failures.jsonl"

@@ -26,7 +26,7 @@ class Phantom(Settings):
     regions: int
 
 
-class Data(Settings, tag="data"):
+class Data(Settings, kw_only=True, tag="data"):
     """Stage: fill the corpus, from a folder of data sets or from the phantom.
 
     Attributes:
@@ -40,11 +40,11 @@ class Data(Settings, tag="data"):
     folder: str = ""
     phantom: Phantom
     fractions: tuple[float, float, float] = (0.7, 0.1, 0.2)
-    windows: dict[str, int] = {}
+    windows: dict[str, int] = msgspec.field(default_factory=dict)
     max_boxes: int = 6
 
 
-class Build(Settings, tag="build"):
+class Build(Settings, kw_only=True, tag="build"):
     """Stage: take weights from a folder, or build the family's architecture in miniature.
 
     Attributes:
@@ -56,7 +56,7 @@ class Build(Settings, tag="build"):
     size: TinySize = TinySize()
 
 
-class Supervised(Settings, tag="supervised"):
+class Supervised(Settings, kw_only=True, tag="supervised"):
     """Stage: alignment or instruction tuning.
 
     Attributes:
@@ -72,7 +72,7 @@ class Supervised(Settings, tag="supervised"):
     train: SupervisedConfig
 
 
-class Reinforce(Settings, tag="reinforce"):
+class Reinforce(Settings, kw_only=True, tag="reinforce"):
     """Stage: reinforcement.
 
     Attributes:
@@ -88,7 +88,7 @@ class Reinforce(Settings, tag="reinforce"):
     train: ReinforceConfig
 
 
-class Classify(Settings, tag="classify"):
+class Classify(Settings, kw_only=True, tag="classify"):
     """Stage: the small network to compare with.
 
     Attributes:
@@ -98,7 +98,7 @@ class Classify(Settings, tag="classify"):
     train: ClassifyConfig
 
 
-class Evaluate(Settings, tag="evaluate"):
+class Evaluate(Settings, kw_only=True, tag="evaluate"):
     """Stage: let every model answer the test samples.
 
     Attributes:
@@ -118,7 +118,7 @@ class Evaluate(Settings, tag="evaluate"):
     max_new_tokens: int = 96
 
 
-class Report(Settings, tag="report"):
+class Report(Settings, kw_only=True, tag="report"):
     """Stage: tables and one self-contained page.
 
     Attributes:
@@ -135,7 +135,7 @@ class Report(Settings, tag="report"):
 Stage = Data | Build | Supervised | Reinforce | Classify | Evaluate | Report
 
 
-class Recipe(Settings):
+class Recipe(Settings, kw_only=True):
     """Everything a run needs to be repeated.
 
     Attributes:
@@ -156,7 +156,7 @@ class Recipe(Settings):
     threads: int = 2
     prompt: PromptStyle
     stages: dict[str, Stage]
-    sources: dict[str, str] = {}
+    sources: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 def with_settings(recipe: Recipe, assignments: Sequence[str]) -> Recipe:

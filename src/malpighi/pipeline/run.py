@@ -107,6 +107,7 @@ def run(recipe: Recipe, root: Path, listener: Listener) -> RunResult:
 
 def _run_stages(recipe: Recipe, folder: RunFolder, listener: Listener) -> RunResult:
     set_threads(recipe.threads)
+    log_to(folder.log)
     torch.use_deterministic_algorithms(True, warn_only=True)
     folder.write_recipe(recipe, environment())
     failures: list[Failure] = []
@@ -123,6 +124,18 @@ def _run_stages(recipe: Recipe, folder: RunFolder, listener: Listener) -> RunRes
         failures += folder.failures(name)
         seconds[name] = done.seconds
     return RunResult(folder, failures, seconds)
+
+
+def log_to(path: Path) -> None:
+    """Write what the run says of itself, and every warning, into the run's log and nowhere else."""
+    root = logging.getLogger()
+    for handler in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
+        root.removeHandler(handler)
+        handler.close()
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root.addHandler(handler)
+    logging.getLogger("malpighi").setLevel(logging.INFO)
 
 
 def stage_inputs(recipe: Recipe) -> dict[str, str]:

@@ -4,9 +4,11 @@
     malpighi run mini --data FOLDER         on real data sets
     malpighi run mini --set size=smoke      every stage in about a minute, to see that it runs
 
-The miniature has the architecture of Qwen2.5-VL or Qwen3-VL and random weights; what it learns, it learns here. It
-shows that every part works and is measured; it is no model for any patient.
+The miniature has the architecture of Qwen2.5-VL or Qwen3-VL and random weights; what it learns, it learns here.
+It shows that every part works and is measured; it is no model for any patient.
 """
+
+from typing import NamedTuple
 
 from malpighi.errors import ConfigError
 from malpighi.models.prompt import PromptStyle
@@ -27,14 +29,35 @@ from malpighi.training.classify import ClassifyConfig
 from malpighi.training.reinforce import ReinforceConfig
 from malpighi.training.supervised import SupervisedConfig
 
-ANSWERED = (TaskKind.CLASSIFICATION, TaskKind.VQA, TaskKind.DETECTION, TaskKind.SEGMENTATION)
+GRADED = (TaskKind.CLASSIFICATION, TaskKind.VQA, TaskKind.DETECTION, TaskKind.SEGMENTATION)
+TAUGHT = (*GRADED, TaskKind.CAPTION)
 
 
-def mini(size: str = "demo", family: str = "qwen2_5_vl", data: str = "", seed: int = 0) -> Recipe:
+class Steps(NamedTuple):
+    """How much of everything a size takes: pictures rendered, optimizer steps, test samples per exam (0: all)."""
+
+    cells: int
+    regions: int
+    align: int
+    supervise: int
+    reinforce: int
+    classify: int
+    per_exam: int
+
+
+SIZES = {
+    "demo": Steps(cells=1800, regions=900, align=60, supervise=300, reinforce=60, classify=150, per_exam=0),
+    "smoke": Steps(cells=72, regions=72, align=4, supervise=8, reinforce=2, classify=4, per_exam=4),
+    "real": Steps(cells=0, regions=0, align=60, supervise=900, reinforce=100, classify=400, per_exam=0),
+}
+
+
+def mini(size: str = "", family: str = "qwen2_5_vl", data: str = "", seed: int = 0) -> Recipe:
     """The recipe.
 
     Args:
-        size: `demo` (minutes on two cores) or `smoke` (about one minute).
+        size: `demo` (minutes on two cores), `smoke` (about one minute) or `real` (more steps); "" takes
+            `real` with data and `demo` without.
         family: `qwen2_5_vl` or `qwen3_vl`.
         data: a data set or a folder of data sets; "" renders the phantom.
         seed: of every random choice.
@@ -42,72 +65,56 @@ def mini(size: str = "demo", family: str = "qwen2_5_vl", data: str = "", seed: i
     Raises:
         ConfigError: an unknown size.
     """
-    if size not in ("demo", "smoke"):
-        raise ConfigError(f"mini has no size '{size}'; take demo or smoke")
-    recipe = _smoke if size == "smoke" else _real if data else _demo
-    return recipe(family, data, seed)
-
-
-def _demo(family: str, data: str, seed: int) -> Recipe:
+    size = size or ("real" if data else "demo")
+    if size not in SIZES:
+        raise ConfigError(f"mini has no size '{size}'; take {', '.join(SIZES)}")
+    steps = SIZES[size]
     return Recipe(
         name="mini",
-        size="demo",
-        title="A miniature co-pilot on the phantom",
+        size=size,
+        title="A miniature co-pilot on real data" if data else "A miniature co-pilot on the phantom",
         seed=seed,
-        prompt=_prompt(family),
+        prompt=PromptStyle(
+            family=family, system="short", budgets={Scale.CELL: 16, Scale.ROI: 16, Scale.SLIDE: 64}
+        ),
         stages={
-            "data": Data(folder=data, phantom=Phantom(cells=2000, regions=900)),
+            "data": Data(
+                folder=data,
+                phantom=Phantom(cells=steps.cells, regions=steps.regions),
+                windows={"dsb2018_he": 80},
+                max_boxes=6,
+            ),
             "build": Build(size=TinySize()),
             "align": Supervised(
                 start="build",
                 tasks=(TaskKind.CAPTION,),
-                train=SupervisedConfig(steps=80, learning_rate=1e-3, warmup_steps=10),
+                train=SupervisedConfig(steps=steps.align, learning_rate=1e-3, warmup_steps=10),
             ),
             "supervise": Supervised(
                 start="align",
-                tasks=(*ANSWERED, TaskKind.CAPTION),
-                train=SupervisedConfig(steps=300, learning_rate=1e-3, warmup_steps=20),
+                tasks=TAUGHT,
+                train=SupervisedConfig(steps=steps.supervise, learning_rate=1e-3, warmup_steps=20),
             ),
             "reinforce": Reinforce(
                 start="supervise",
-                tasks=ANSWERED,
-                train=ReinforceConfig(steps=60, learning_rate=1e-4, warmup_steps=3),
+                tasks=GRADED,
+                train=ReinforceConfig(steps=steps.reinforce, learning_rate=1e-4, warmup_steps=3),
             ),
-            "classify": Classify(train=ClassifyConfig(steps=150)),
-            "evaluate": _evaluate(per_exam=0),
+            "classify": Classify(train=ClassifyConfig(steps=steps.classify)),
+            "evaluate": Evaluate(
+                models={
+                    "untrained": "build",
+                    "aligned": "align",
+                    "supervised": "supervise",
+                    "reinforced": "reinforce",
+                },
+                classifier="classify",
+                tasks=GRADED,
+                per_exam=steps.per_exam,
+            ),
             "report": Report(evaluation="evaluate"),
         },
         sources=SOURCES,
-    )
-
-
-def _real(family: str, data: str, seed: int) -> Recipe:
-    recipe = _demo(family, data, seed)
-    return recipe
-
-
-def _smoke(family: str, data: str, seed: int) -> Recipe:
-    recipe = _demo(family, data, seed)
-    return recipe
-
-
-def _prompt(family: str) -> PromptStyle:
-    return PromptStyle(
-        family=family, system="short", budgets={Scale.CELL: 16, Scale.ROI: 16, Scale.SLIDE: 64}
-    )
-
-
-def _evaluate(per_exam: int) -> Evaluate:
-    return Evaluate(
-        models={
-            "untrained": "build",
-            "aligned": "align",
-            "supervised": "supervise",
-            "reinforced": "reinforce",
-        },
-        classifier="classify",
-        tasks=ANSWERED,
-        per_exam=per_exam,
     )
 
 

@@ -149,8 +149,7 @@ def train_reinforce(
         raise ConfigError(
             f"micro_batch {config.micro_batch} does not divide {config.prompts} x {config.group}"
         )
-    # Resizing has been done; the processor's own would move the pixels that boxes are counted in.
-    vlm.processor.image_processor.do_resize = False
+    _prepare_processor(vlm)
 
     def make() -> GRPOTrainer:
         return GRPOTrainer(
@@ -179,6 +178,16 @@ def _dataset(samples: Sequence[Sample], pictures: Pictures) -> Dataset:
         return {"id": batch["id"], "prompt": prompts}
 
     return Dataset.from_dict({"id": [sample.id for sample in samples]}).with_transform(rows)
+
+
+def _prepare_processor(vlm: Vlm) -> None:
+    """Resizing has been done; the processor's own would move the pixels that boxes are counted in.
+
+    TRL pads prompts on the left itself but takes the image tokens' places from the processor's padding: on the
+    right they would stand over other tokens.
+    """
+    vlm.processor.image_processor.do_resize = False
+    vlm.processor.tokenizer.padding_side = "left"
 
 
 def _messages(prompt: Prompt) -> list[dict[str, Any]]:

@@ -1,0 +1,191 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from malpighi.errors import ConfigError, DataError
+from malpighi.geometry import Box, Frame, View
+from malpighi.grading.grade import GRADERS, Reading, grade
+from malpighi.grading.masks import filled
+from malpighi.records import (
+    Boxes,
+    Choice,
+    ImageRef,
+    MaskRef,
+    Provenance,
+    Sample,
+    Scale,
+    Status,
+    TaskKind,
+    Text,
+    Turn,
+    from_json,
+    to_json,
+)
+
+CELLS = ("Normal", "Koilocyte", "Dyskeratotic")
+BOXES = (Box(10, 10, 30, 30), Box(50, 50, 90, 90))
+IMAGE = ImageRef("k", (200, 100))
+FORM = "<think>because</think><answer>{}</answer>"
+
+
+def sample(task, answer, options=(), images=(IMAGE,)):
+    return Sample(
+        id="s1", dataset="d", exam="d/x", task=task, scale=Scale.ROI, images=images,
+        turns=(Turn("user", "What is it?"),), answer=answer, options=options, group="g", licence="CC0-1.0",
+        provenance=Provenance("test"),
+    )  # fmt: skip
+
+
+CLASS = sample(TaskKind.CLASSIFICATION, Choice(1), CELLS)
+FIND = sample(TaskKind.DETECTION, Boxes(BOXES))
+NOTHING = sample(TaskKind.DETECTION, Boxes(()))
+OUTLINE = sample(TaskKind.SEGMENTATION, MaskRef("m", BOXES))
+OPEN = sample(TaskKind.VQA, Text("invasive ductal carcinoma"))
+CLOSED = sample(TaskKind.VQA, Text("No"))
+CAPTION = sample(TaskKind.CAPTION, Text("Sheets of koilocytes with sharp halos and enlarged nuclei"))
+TALK = sample(TaskKind.CONVERSATION, Text("Koilocytes have halos."))
+NAMED = sample(TaskKind.CLASSIFICATION, Text("adenocarcinoma"))
+EVERY = (CLASS, FIND, NOTHING, OUTLINE, OPEN, CLOSED, CAPTION, TALK, NAMED)
+
+
+def load_mask(key):
+    assert key == "m"
+    return filled(BOXES, (200, 100))
+
+
+READING = Reading(load_mask=load_mask)
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer", "score"),
+    [
+        (CLASS, "(B) Koilocyte", 1.0),
+        (CLASS, "(A) Normal", 0.0),
+        (FIND, "[[10,10,30,30],[50,50,90,90]]", 1.0),
+        (FIND, "[[10,10,30,30]]", 0.5),
+        (FIND, "[]", 0.0),
+        (NOTHING, "[]", 1.0),
+        (NOTHING, "[[1,1,5,5]]", 0.0),
+        (OUTLINE, "[[10,10,30,30],[50,50,90,90]]", 1.0),
+        (OUTLINE, "[[10,10,30,30]]", 2 * 400 / 2400),
+        (OUTLINE, "[]", 0.0),
+        (OPEN, "Invasive ductal carcinoma", 1.0),
+        (OPEN, "melanoma", 0.0),
+        (CLOSED, "no", 1.0),
+        (CLOSED, "yes", 0.0),
+        (CAPTION, "sheets of koilocytes with sharp halos and enlarged nuclei", 1.0),
+        (NAMED, "Adenocarcinoma.", 1.0),
+        (NAMED, "carcinoma", 0.0),
+    ],
+)
+def test_scores(asked, answer, score):
+    verdict = grade(asked, FORM.format(answer), READING)
+    assert verdict.status is Status.OK
+    assert verdict.score == pytest.approx(score)
+    assert verdict.parts["task"] == verdict.score
+    assert verdict.parts["format"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("asked", "completion", "status"),
+    [
+        (CLASS, FORM.format("(A) or (B)"), Status.AMBIGUOUS),
+        (CLASS, FORM.format("F"), Status.OUT_OF_RANGE),
+        (CLASS, "", Status.NO_ANSWER),
+        (CLASS, "<think>(B)", Status.NO_ANSWER),
+        (CLOSED, FORM.format("The cell is normal"), Status.NO_ANSWER),
+        (FIND, FORM.format("[[1, 2, 3]]"), Status.MALFORMED),
+        (NOTHING, FORM.format("[[1, 2, 3]]"), Status.MALFORMED),
+        (NOTHING, FORM.format("I see none here"), Status.NO_ANSWER),
+        (OUTLINE, FORM.format("in the middle"), Status.NO_ANSWER),
+        (OPEN, FORM.format(" "), Status.NO_ANSWER),
+    ],
+)
+def test_invalid_answers_score_0_and_say_why(asked, completion, status):
+    verdict = grade(asked, completion, READING)
+    assert verdict.status is status
+    assert verdict.score == 0.0
+    assert set(verdict.parts) == set(grade(asked, FORM.format("[[1,2,3,4]]"), READING).parts)
+    assert all(value == 0 for name, value in verdict.parts.items() if name != "format")
+
+
+@pytest.mark.parametrize("asked", EVERY, ids=lambda s: f"{s.task}-{type(s.answer).__name__}")
+def test_a_cut_reply_counts_only_with_a_closed_answer(asked):
+    reading = Reading(truncated=True, load_mask=load_mask)
+    for reply in ("<think>a long", "B", "[[10,10,30,30]", "<think>x</think><answer>B"):
+        assert grade(asked, reply, reading).status is Status.TRUNCATED
+        assert grade(asked, reply, reading).score == 0.0
+    assert grade(asked, FORM.format("B [[1,2,3,4]]") + " and so", reading).status is not Status.TRUNCATED
+
+
+@given(
+    st.sampled_from(EVERY),
+    st.text(max_size=200) | st.text(alphabet="<>/thinkaswer()[]0123456789,. AB\n", max_size=200),
+)
+def test_no_completion_makes_it_fail(asked, completion):
+    verdict = grade(asked, completion, READING)
+    assert 0 <= verdict.score <= 1
+    assert all(0 <= value <= 1 for value in verdict.parts.values())
+    assert verdict.score == 0 or verdict.status is Status.OK
+    assert from_json(to_json(verdict), type(verdict)).score == verdict.score
+
+
+def test_the_model_s_frame_is_converted():
+    view = View((200, 100), (100, 50))
+    spoken = json.dumps([view.spoken(box, Frame.RESIZED) for box in BOXES])
+    assert grade(FIND, spoken, Reading(view, Frame.RESIZED)).score == 1.0
+    assert grade(FIND, spoken).score == 0.0, "in the wrong frame nothing fits"
+    relative = json.dumps([view.spoken(box, Frame.RELATIVE1000) for box in BOXES])
+    verdict = grade(FIND, relative, Reading(view, Frame.RELATIVE1000))
+    assert verdict.score == 1.0
+    assert verdict.parsed[0] == pytest.approx(BOXES[0].corners)
+
+
+def test_truth_beyond_the_image_is_clipped_like_the_answer():
+    beyond = sample(TaskKind.DETECTION, Boxes((Box(180, 80, 260, 140), Box(300, 300, 310, 310))))
+    assert grade(beyond, "[[180, 80, 200, 100]]").score == 1.0
+
+
+def test_the_segmenter_gets_solid_boxes_once_and_image_size():
+    seen = []
+
+    def segment(size, boxes):
+        seen.append((size, boxes))
+        return load_mask("m")
+
+    reading = Reading(load_mask=load_mask, segment=segment)
+    verdict = grade(OUTLINE, "[[0,0,9,9],[0,0,9,9],[5,5,5,5]]", reading)
+    assert seen == [((200, 100), (Box(0, 0, 9, 9),))]
+    assert verdict.score == 1.0
+    assert verdict.parts["dice_filled"] == 0.0
+    assert grade(OUTLINE, "[]", reading).score == 0.0
+    assert len(seen) == 1, "no boxes, no segmenter"
+
+
+def test_a_worded_answer_among_options_is_a_choice():
+    asked = sample(TaskKind.VQA, Text("koilocyte"), CELLS)
+    assert grade(asked, "B").score == 1.0
+    assert grade(asked, "Koilocyte").score == 1.0
+    assert grade(asked, "A").score == 0.0
+    closed = sample(TaskKind.VQA, Text("yes"), ("yes", "no"))
+    assert grade(closed, "Yes, there is no doubt").score == 1.0
+    assert grade(closed, "A").status is Status.NO_ANSWER, "yes and no are asked without letters"
+
+
+def test_headlines_stand_first():
+    headline = {(task.value, kind.__name__): grader.parts[0] for (task, kind), grader in GRADERS.items()}
+    assert headline["detection", "Boxes"] == "ap_tie50"
+    assert headline["segmentation", "MaskRef"] == "dice"
+    assert headline["vqa", "Text"] == headline["caption", "Text"] == "bleu4"
+    assert headline["classification", "Choice"] == "exact"
+
+
+def test_what_cannot_be_graded_is_refused():
+    with pytest.raises(ConfigError, match="load_mask"):
+        grade(OUTLINE, "[]")
+    with pytest.raises(DataError, match="asks for detection, but its answer is a Text"):
+        grade(sample(TaskKind.DETECTION, Text("x")), "[]")
+    with pytest.raises(DataError, match="no image"):
+        grade(sample(TaskKind.DETECTION, Boxes(()), images=()), "[]")

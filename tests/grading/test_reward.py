@@ -1,0 +1,28 @@
+import pytest
+
+from malpighi.errors import ConfigError
+from malpighi.grading.reward import DEFAULT_WEIGHTS, PAPER_WEIGHTS, reward
+from malpighi.records import Grade, Status, TaskKind
+
+GRADE = Grade(0.25, Status.OK, parts={"format": 1.0, "task": 0.25, "ap_tie50": 0.25, "ap_emit50": 1.0})
+
+
+def test_default_is_task_plus_format():
+    assert reward(GRADE, TaskKind.DETECTION) == 1.25
+    assert set(DEFAULT_WEIGHTS) == set(PAPER_WEIGHTS) == set(TaskKind)
+
+
+def test_the_published_reward_ranks_by_order():
+    assert reward(GRADE, TaskKind.DETECTION, PAPER_WEIGHTS) == 2.0
+    assert reward(GRADE, TaskKind.VQA, PAPER_WEIGHTS) == 1.25
+
+
+def test_own_weights():
+    assert reward(GRADE, TaskKind.VQA, {TaskKind.VQA: {"task": 2.0, "format": 0.5}}) == 1.0
+
+
+def test_weights_that_fit_no_part_or_task_are_refused():
+    with pytest.raises(ConfigError, match="dice"):
+        reward(GRADE, TaskKind.DETECTION, {TaskKind.DETECTION: {"dice": 1.0}})
+    with pytest.raises(ConfigError, match="no weights for vqa"):
+        reward(GRADE, TaskKind.VQA, {TaskKind.DETECTION: {"task": 1.0}})
