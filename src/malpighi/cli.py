@@ -5,6 +5,7 @@ Exit status: 0 done, 2 a mistake the user can mend, 3 finished with failed items
 
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -36,6 +37,8 @@ data_app = typer.Typer(
 app.add_typer(data_app, name="data")
 
 console = Console()
+if not console.is_terminal:
+    console = Console(width=max(console.width, 120))  # a log file has no 80 columns to keep to
 errors = Console(stderr=True)
 
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name, e.g. mini.")]
@@ -62,6 +65,8 @@ _EXTRAS = {
 def main() -> None:
     """Entry point of the `malpighi` command."""
     logging.captureWarnings(capture=True)
+    # Threads that wait by spinning make a training step many times slower on a machine with other work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except UserError as error:
@@ -128,6 +133,30 @@ def plan(
         table(f"{chosen.title} ({chosen.name}, size {chosen.size}) in {root}", shown, ("tokens", "memory"))
     )
     console.print(f"To go: about {duration(seconds)}, {gigabytes:.1f} GB beside Python and torch. Estimates.")
+
+
+@app.command()
+def settings(
+    recipe: RecipeName,
+    data: DataFolder = None,
+    changes: Set = None,
+    as_json: Json = False,  # noqa: FBT002
+) -> None:
+    """Show every setting of a recipe, and where its number comes from."""
+    from malpighi.config import leaves
+    from malpighi.pipeline.recipe import source_of
+    from malpighi.recipes.catalogue import recipe_named
+
+    chosen = recipe_named(recipe, changes or [], data)
+    rows: list[dict[str, Any]] = [
+        {"setting": path.removeprefix("stages."), "value": value, "source": source_of(chosen, path)}
+        for path, value in leaves(chosen)
+        if not path.startswith("sources") and not path.endswith(".type")
+    ]
+    if as_json:
+        _print_json({"settings": rows})
+    else:
+        console.print(table(f"Settings of {chosen.name}; change one with --set NAME=VALUE", rows))
 
 
 @app.command()

@@ -5,6 +5,7 @@ A configuration is a msgspec Struct made by a recipe's function. No per-field co
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any, TypeVar
@@ -17,8 +18,17 @@ from malpighi.errors import ConfigError
 C = TypeVar("C", bound=msgspec.Struct)
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Parent of every configuration: immutable, keyword-only, unknown names refused."""
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Parent of every configuration: immutable, unknown names refused."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads `1e-4` as a string; a person means the number, unless it is quoted."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
 
 
 def override(config: C, assignments: Sequence[str]) -> C:
@@ -78,18 +88,9 @@ def digest(*parts: Any) -> str:
 
 def _value(text: str, assignment: str) -> Any:
     try:
-        value = yaml.safe_load(text) if text.strip() else ""
+        return yaml.load(text, _Loader) if text.strip() else ""
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {assignment!r}: the value is not readable ({error}); quote it") from error
-    return _as_number(value) if isinstance(value, str) else value
-
-
-def _as_number(text: str) -> str | float:
-    """YAML 1.1 reads `1e-4` as a string; a person means the number."""
-    try:
-        return float(text) if text[:1] in "+-.0123456789" else text
-    except ValueError:
-        return text
 
 
 def _assign(tree: dict[str, Any], path: str, value: Any) -> None:

@@ -147,8 +147,8 @@ class View(msgspec.Struct, frozen=True):
         width, height = self.extent(frame)
         left, top = self._origin(frame)
         if box.area > 0:
-            x0, x1 = _widen(x0, x1, int(left), int(left + width))
-            y0, y1 = _widen(y0, y1, int(top), int(top + height))
+            x0, x1 = _widen(x0, x1, _round(left), _round(left + width))
+            y0, y1 = _widen(y0, y1, _round(top), _round(top + height))
         return (x0, y0, x1, y1)
 
     def _origin(self, frame: Frame) -> tuple[float, float]:

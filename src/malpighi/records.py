@@ -249,6 +249,26 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     seed: int = 0
 
 
+def option_label(index: int) -> str:
+    """The letter that stands for option `index`: A to Z, then AA, AB and so on.
+
+    Raises:
+        ValueError: a negative index.
+
+    Example:
+        >>> [option_label(i) for i in (0, 25, 26, 51, 52)]
+        ['A', 'Z', 'AA', 'AZ', 'BA']
+    """
+    if index < 0:
+        raise ValueError(f"an option's index is 0 or more; found {index}")
+    letters = ""
+    number = index + 1
+    while number:
+        number, digit = divmod(number - 1, 26)
+        letters = chr(ord("A") + digit) + letters
+    return letters
+
+
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 
 
@@ -270,5 +290,5 @@ def from_json(data: bytes | str, kind: type[T]) -> T:
     """
     try:
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+    except (msgspec.DecodeError, UnicodeError) as error:
         raise DataError(f"not a {kind.__name__} record: {error}") from error

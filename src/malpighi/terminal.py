@@ -23,7 +23,7 @@ _SECONDS_BETWEEN_LINES = 15.0
 
 
 class ConsoleListener:
-    """Shows a run: one bar per stage with rate and time left, or a line now and then where there is no terminal.
+    """Shows a run: one bar per stage with time left, or a line now and then where there is no terminal.
 
     Args:
         console: where to write.

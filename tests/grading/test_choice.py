@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from malpighi.grading.choice import label_of, read_choice
+from malpighi.grading.choice import read_choice
 from malpighi.grading.names import negated, words_of
 from malpighi.grading.tags import read_reply
-from malpighi.records import Status
+from malpighi.records import Status, option_label
 
 REPLIES = json.loads((Path(__file__).parent / "replies.json").read_text(encoding="utf-8"))
 CELLS = ("Normal", "Koilocyte", "Dyskeratotic", "Parabasal cell", "Metaplastic")
@@ -64,13 +64,13 @@ def test_replies_seen_in_the_wild(case):
 
 @given(st.sampled_from(WRAPPERS), st.sampled_from(AROUND), st.integers(0, len(CELLS) - 1))
 def test_a_right_answer_is_found_in_any_wrapper(wrapper, around, index):
-    reply = around.format(wrapper.format(label=label_of(index), name=CELLS[index]))
+    reply = around.format(wrapper.format(label=option_label(index), name=CELLS[index]))
     assert read_choice(read_reply(reply).answer, CELLS) == (index, Status.OK)
 
 
 @given(st.sampled_from(WRAPPERS), st.integers(0, 31))
 def test_thirty_two_options_have_letters(wrapper, index):
-    reply = wrapper.format(label=label_of(index), name=MANY[index])
+    reply = wrapper.format(label=option_label(index), name=MANY[index])
     assert read_choice(reply, MANY) == (index, Status.OK)
 
 
@@ -80,20 +80,20 @@ def test_thirty_two_options_have_letters(wrapper, index):
     st.sampled_from(["{} or {}", "({}) ({})", "{}, {}", "({}) and also ({})"]),
 )
 def test_two_letters_are_never_one_answer(first, second, form):
-    reading = read_choice(form.format(label_of(first), label_of(second)), CELLS)
+    reading = read_choice(form.format(option_label(first), option_label(second)), CELLS)
     assert reading == ((first, Status.OK) if first == second else (None, Status.AMBIGUOUS))
 
 
 @given(st.integers(0, 4), st.integers(0, 4))
 def test_a_letter_and_another_option_s_name_contradict(letter, name):
-    reading = read_choice(f"({label_of(letter)}) {CELLS[name]}", CELLS)
+    reading = read_choice(f"({option_label(letter)}) {CELLS[name]}", CELLS)
     assert reading.option == (letter if letter == name else None)
 
 
 @given(st.integers(5, 25))
 def test_letters_beyond_the_options_are_out_of_range(index):
     for form in ("{}", "({})", "{}.", "The answer is {}"):
-        assert read_choice(form.format(label_of(index)), CELLS) == (None, Status.OUT_OF_RANGE)
+        assert read_choice(form.format(option_label(index)), CELLS) == (None, Status.OUT_OF_RANGE)
 
 
 @given(st.text(max_size=300), st.lists(st.text(max_size=20), max_size=6), st.booleans())
@@ -147,7 +147,7 @@ def test_longer_names_win_and_words_are_whole():
 
 
 def test_labels_are_unique_and_in_order():
-    labels = [label_of(i) for i in range(800)]
+    labels = [option_label(i) for i in range(800)]
     assert len(set(labels)) == 800
     assert labels[26 * 27] == "AAA"
 

@@ -184,3 +184,15 @@ def test_counts_must_agree(vlm):
         encode([ask(vlm)], ["a", "b"], vlm)
     with pytest.raises(DataError, match="at least one"):
         encode([], None, vlm)
+
+
+def test_the_processors_own_resizing_never_runs(vlm):
+    """Published checkpoints scale small images up and large ones down; ours stay as they are."""
+    images = vlm.processor.image_processor
+    kept = images.size
+    images.size = {"shortest_edge": 65_536, "longest_edge": 65_536}
+    try:
+        batch = encode([ask(vlm, (2, 2), (20, 10))], None, vlm)
+    finally:
+        images.size = kept
+    assert batch["image_grid_thw"].tolist() == [[1, 4, 4], [1, 20, 40]]

@@ -19,7 +19,7 @@ from malpighi.models.families import FAMILIES, family_named
 from malpighi.models.pictures import Pictures
 from malpighi.models.prompt import PromptStyle, build_prompt, target_text
 from malpighi.models.resolution import fit, tokens
-from malpighi.models.templates import TEMPLATES, label
+from malpighi.models.templates import TEMPLATES
 from malpighi.records import (
     Boxes,
     Choice,
@@ -31,6 +31,7 @@ from malpighi.records import (
     TaskKind,
     Text,
     Turn,
+    option_label,
 )
 
 CLASSES = ("NILM", "ASC-US", "LSIL")
@@ -121,7 +122,7 @@ def test_options_are_lettered_beyond_z():
 
 
 def test_labels_are_unique_and_in_spreadsheet_order():
-    labels = [label(i) for i in range(1000)]
+    labels = [option_label(i) for i in range(1000)]
     assert len(set(labels)) == 1000
     assert sorted(labels, key=lambda text: (len(text), text)) == labels
 

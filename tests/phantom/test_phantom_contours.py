@@ -64,7 +64,9 @@ def test_eccentricity_and_aspect_agree():
 @given(seeds)
 def test_an_outline_around_others_holds_them(seed):
     rng = np.random.default_rng(seed)
-    pair = tuple(Contour(50 + dx, 50.0, to_area(ellipse(300, 1.3, rng.uniform(0, 3)), 300)) for dx in (-12, 12))
+    pair = tuple(
+        Contour(50 + dx, 50.0, to_area(ellipse(300, 1.3, rng.uniform(0, 3)), 300)) for dx in (-12, 12)
+    )
     inside = np.any([c.depth(whole((100, 100))) > 1 for c in pair], axis=0)
     for radii in (around((50, 50), pair), convex_around((50, 50), pair)):
         assert (Contour(50, 50, radii).depth(whole((100, 100)))[inside] > 0).all()

@@ -313,30 +313,36 @@ def _ranks(rows: Sequence[ExamRow], models: Sequence[str]) -> tuple[dict[str, fl
 
 
 def to_rich(table: Results) -> Group:
-    """The results for a terminal: exams by models, then one table per compared pair, then the warnings."""
+    """The results for a terminal: exams by models, then gains by task kind, then the warnings.
+
+    The gains exam by exam are in the report.
+    """
     parts: list[RenderableType] = [_exam_table(table)]
-    parts += [_pair_table(pair, rows) for pair, rows in pairs_of(table.comparisons).items()]
+    if table.comparisons:
+        parts.append(_gain_table(table))
     parts += [RichText(f"! {row.exam}, {row.model}: {row.warning}") for row in table.rows if row.warning]
     return Group(*parts)
 
 
 def _exam_table(results: Results) -> Table:
-    table = _table(
-        f"Exams: mean score, {results.level:.0%} interval over groups, unreadable answers", "exam", "score"
-    )
-    for name in ("n", "groups", *results.models):
+    table = _table(f"Exams: mean score, {results.level:.0%} interval over groups, unreadable answers", "exam")
+    for name in results.models:
         table.add_column(RichText(name), justify="right", overflow="fold")
     found = {(row.exam, row.model): row for row in results.rows}
     for exam in dict.fromkeys(row.exam for row in results.rows):
         rows = [found.get((exam, model)) for model in results.models]
-        first = next(row for row in rows if row)
         shown = (_cell(row) if row else RichText("–", style="dim") for row in rows)
-        table.add_row(RichText(exam), first.score_name, str(first.n), str(first.groups), *shown)
+        table.add_row(_exam(next(row for row in rows if row)), *shown)
     if results.ranks:
         ranks = (f"{results.ranks[model]:.2f}" for model in results.models)
         table.add_section()
-        table.add_row("mean rank", f"of {results.ranked_exams} exams", "", "", *ranks)
+        table.add_row(f"mean rank of {results.ranked_exams} exams", *ranks)
     return table
+
+
+def _exam(row: ExamRow) -> RichText:
+    groups = f" in {row.groups} groups" if row.groups > 1 else " in one group"
+    return RichText(row.exam).append(f"\n{row.score_name}, {row.n}{groups}", style="dim")
 
 
 def _cell(row: ExamRow) -> RichText:
@@ -344,28 +350,34 @@ def _cell(row: ExamRow) -> RichText:
     if row.score.low is not None and row.score.high is not None:
         text.append(f"\n{row.score.low:.2f}–{row.score.high:.2f}", style="not bold dim")
     if row.invalid:
-        text.append(f"\n{row.invalid:.1%} unread", style="not bold yellow")
+        text.append(f"\n{row.invalid:.0%} unread", style="not bold yellow")
     return text
 
 
-def _pair_table(pair: tuple[str, str], rows: Sequence[Comparison]) -> Table:
-    table = _table(f"{pair[1]} against {pair[0]}, on the same samples", "where")
-    for name in ("gain", "interval", "p (Holm)", "pairs", "groups"):
+def _gain_table(results: Results) -> Table:
+    title = f"Gains on the same samples, {results.level:.0%} interval over groups (* zero is outside it)"
+    table = _table(title, "")
+    scopes = [row.name for row in results.comparisons if row.scope != "exam"]
+    names = list(dict.fromkeys(sorted(scopes, key=lambda name: name != OVERALL)))
+    for name in names:
         table.add_column(name, justify="right", overflow="fold")
-    table.add_column("test", overflow="fold")
-    for place, row in enumerate(rows):
-        if place and row.scope != rows[place - 1].scope:
-            table.add_section()
-        gain = row.difference.estimate
-        span = "one group" if gain.low is None else f"{gain.low:+.3f} to {gain.high:+.3f}"
-        counts = (str(row.difference.n), str(row.difference.groups))
-        where = RichText(f"all {row.name}" if row.scope == "task" else row.name)
-        table.add_row(where, f"{gain.value:+.3f}", span, f"{row.p_holm:.2g}", *counts, row.difference.test)
+    for pair, rows in pairs_of(results.comparisons).items():
+        gains = {row.name: row.difference.estimate for row in rows if row.scope != "exam"}
+        shown = (_gain(gains[name]) if name in gains else RichText("–", style="dim") for name in names)
+        table.add_row(f"{pair[1]} against {pair[0]}", *shown)
     return table
+
+
+def _gain(gain: Estimate) -> RichText:
+    if gain.low is None or gain.high is None:
+        return RichText(f"{gain.value:+.3f}\none group", style="dim")
+    clear = gain.low > 0 or gain.high < 0
+    text = RichText(f"{gain.value:+.3f}{'*' if clear else ' '}", style="bold" if clear else "")
+    return text.append(f"\n{gain.low:+.3f} to {gain.high:+.3f}", style="not bold dim")
 
 
 def _table(title: str, *left: str) -> Table:
     table = Table(title=RichText(title), box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1))
-    for name in left:
-        table.add_column(name, overflow="fold")
+    for place, name in enumerate(left):
+        table.add_column(name, overflow="fold", min_width=None if place else 14)
     return table

@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from malpighi.grading.names import Names, negated, words_of
-from malpighi.records import Status
+from malpighi.records import Status, option_label
 
 _WRAPPED = re.compile(r"\\(?:boxed|text|textbf|mathrm)\s?\{([^{}]*)\}")
 _CUE = re.compile(
@@ -56,17 +56,6 @@ class ChoiceReading(NamedTuple):
     status: Status
 
 
-def label_of(index: int) -> str:
-    """The letter of an option: A to Z, then AA, AB and so on.
-
-    Example:
-        >>> [label_of(i) for i in (0, 25, 26, 31)]
-        ['A', 'Z', 'AA', 'AF']
-    """
-    first, second = divmod(index, 26)
-    return chr(65 + second) if first == 0 else label_of(first - 1) + chr(65 + second)
-
-
 def read_choice(text: str, options: Sequence[str], *, lettered: bool = True) -> ChoiceReading:
     """The option that an answer names.
 
@@ -99,7 +88,7 @@ _Stage = Callable[[str, _Key], ChoiceReading | None]
 
 @lru_cache(maxsize=512)
 def _key(options: tuple[str, ...], lettered: bool) -> _Key:  # noqa: FBT001 -- lru_cache keys by position
-    labels = {label_of(i): i for i in range(len(options))} if lettered else {}
+    labels = {option_label(i): i for i in range(len(options))} if lettered else {}
     return _Key(tuple(_fold(_plain(o)) for o in options), Names(options), labels)
 
 

@@ -64,9 +64,9 @@ class OpenAIEngine:
     """Sends each prompt as one chat request, images as PNG, several requests at once.
 
     A server resizes images by its own processor settings. Ours already have the sides it wants, so it leaves
-    them alone, unless they have fewer pixels than its lower bound (3,136 in Qwen2.5-VL's published settings, 65,536
-    in Qwen3-VL's); then it scales them up, which costs tokens and, for Qwen2.5-VL, moves the pixels that boxes
-    are counted in. Lower the bound on the server (`size.shortest_edge`) where that matters.
+    them alone, unless they have fewer pixels than its lower bound (3,136 in Qwen2.5-VL's published settings,
+    65,536 in Qwen3-VL's); then it scales them up, which costs tokens and, for Qwen2.5-VL, moves the pixels
+    that boxes are counted in. Lower the bound on the server (`size.shortest_edge`) where that matters.
 
     Args:
         server: whom to ask.

@@ -16,8 +16,8 @@ from malpighi.errors import ConfigError, DataError
 from malpighi.geometry import Box, View
 from malpighi.models.families import SPECIAL_TOKENS, TAGS, Family, family_named
 from malpighi.models.resolution import fit
-from malpighi.models.templates import BOX_UNITS, Template, label, template_named
-from malpighi.records import Choice, ImageRef, Sample, Scale, TaskKind, Text, Turn
+from malpighi.models.templates import BOX_UNITS, Template, template_named
+from malpighi.records import Choice, ImageRef, Sample, Scale, TaskKind, Text, Turn, option_label
 
 _BOX_TASKS = (TaskKind.DETECTION, TaskKind.SEGMENTATION)
 
@@ -181,7 +181,7 @@ def _question(sample: Sample, style: PromptStyle) -> str:
         return f"{sample.question}\n{template.yes_no}" if template.yes_no else sample.question
     if sample.options:
         options = template.separator.join(
-            template.option.format(label=label(i), name=name) for i, name in enumerate(sample.options)
+            template.option.format(label=option_label(i), name=name) for i, name in enumerate(sample.options)
         )
         return f"{sample.question}\n{template.choice.format(options=options)}"
     return sample.question
@@ -204,7 +204,9 @@ def _spoken_choice(sample: Sample, index: int, template: Template) -> str:
     if not 0 <= index < len(sample.options):
         raise DataError(f"sample {sample.id}: answer {index} is outside its {len(sample.options)} options")
     name = sample.options[index]
-    return name if _is_yes_no(sample.options) else template.chosen.format(label=label(index), name=name)
+    return (
+        name if _is_yes_no(sample.options) else template.chosen.format(label=option_label(index), name=name)
+    )
 
 
 def _spoken_boxes(sample: Sample, boxes: Sequence[Box], views: Sequence[View], style: PromptStyle) -> str:

@@ -95,18 +95,3 @@ def template_named(name: str) -> Template:
     if name not in TEMPLATES:
         raise ConfigError(f"unknown prompt template '{name}'; known: {', '.join(TEMPLATES)}")
     return TEMPLATES[name]
-
-
-def label(index: int) -> str:
-    """The label of the option at `index`: A to Z, then AA, AB and so on.
-
-    Example:
-        >>> [label(i) for i in (0, 25, 26, 51, 52)]
-        ['A', 'Z', 'AA', 'AZ', 'BA']
-    """
-    letters = ""
-    number = index + 1
-    while number:
-        number, digit = divmod(number - 1, 26)
-        letters = chr(ord("A") + digit) + letters
-    return letters

@@ -1,7 +1,7 @@
 """One cervical cell with chosen observations, drawn as a Papanicolaou-stained smear would show it.
 
-Lengths in a `CellSpec` are relative to the patient's intermediate squamous nucleus, as the guideline's thresholds
-are. What was drawn is measured by `measure.py`; the request is never taken for the truth.
+Sizes are relative to the patient's intermediate squamous nucleus, as the guideline's thresholds are. What was
+drawn is measured by `measure.py`; the request is never taken for the truth.
 """
 
 from dataclasses import dataclass
@@ -16,8 +16,6 @@ from malpighi.phantom.nuclei import Chromatin, paint_nucleus
 from malpighi.phantom.outlines import CELL_SIZE, CellSpec, Plan, plan_cell, plan_neighbours
 from malpighi.phantom.stain import Pixels, Stain, develop
 from malpighi.phantom.surroundings import paint_debris, paint_leucocytes, paint_passing_cells
-
-
 
 
 @dataclass(frozen=True)
@@ -51,14 +49,14 @@ class RenderedCell:
         rgb: the picture (H x W x 3).
         nuclei: instance mask of the cell's own nuclei (H x W), 1..n; neighbours' nuclei are not in it.
         cell: mask of the cell (H x W), its nuclei included, as far as the picture shows it.
-        outline_K2: outline of the whole cell as (x, y), px; may leave the picture.
+        outline: outline of the whole cell (K x 2) as (x, y), px; may leave the picture.
         smear: the patient.
     """
 
     rgb: Pixels
     nuclei: NDArray[np.uint8]
     cell: NDArray[np.bool_]
-    outline_K2: Floats
+    outline: Floats
     smear: Smear
 
 
@@ -69,7 +67,9 @@ def render_cell(spec: CellSpec, smear: Smear, rng: np.random.Generator) -> Rende
         DataError: a halo was asked for in a cell whose nucleus fills it.
     """
     if spec.findings["KO"] and spec.findings["NCR"]:
-        raise DataError("a phantom cell cannot have a halo (KO) and a raised N:C ratio (NCR); drop one of them")
+        raise DataError(
+            "a phantom cell cannot have a halo (KO) and a raised N:C ratio (NCR); drop one of them"
+        )
     plan = plan_cell(spec, smear.nucleus_area / smear.mpp**2, 3.0 / smear.mpp, rng)
     field = np.zeros((CELL_SIZE, CELL_SIZE, 3), dtype=np.float32)
     chromatin = _chromatin(spec.findings, smear, rng)
@@ -83,7 +83,7 @@ def render_cell(spec: CellSpec, smear: Smear, rng: np.random.Generator) -> Rende
         rgb=develop(field, smear.stain, rng),
         nuclei=labels,
         cell=(plan.cell.depth(whole((CELL_SIZE, CELL_SIZE))) > 0) | (labels > 0),
-        outline_K2=plan.cell.outline_K2,
+        outline=plan.cell.outline,
         smear=smear,
     )
 

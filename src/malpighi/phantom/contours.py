@@ -26,29 +26,29 @@ class Contour:
     Attributes:
         x: centre, px.
         y: centre, px.
-        radii_K: distance of the outline from the centre in direction `ANGLES_K`, px.
+        radii: distance (K) of the outline from the centre in direction `ANGLES_K`, px.
     """
 
     x: float
     y: float
-    radii_K: Floats
+    radii: Floats
 
     @property
     def reach(self) -> float:
         """Largest radius, px."""
-        return float(self.radii_K.max())
+        return float(self.radii.max())
 
     @property
-    def outline_K2(self) -> Floats:
-        """The outline as (x, y) points, px."""
-        points = [self.x + self.radii_K * np.cos(ANGLES_K), self.y + self.radii_K * np.sin(ANGLES_K)]
+    def outline(self) -> Floats:
+        """The outline (K x 2) as (x, y) points, px."""
+        points = [self.x + self.radii * np.cos(ANGLES_K), self.y + self.radii * np.sin(ANGLES_K)]
         return np.stack(points, axis=1).astype(np.float32)
 
     @property
     def area(self) -> float:
         """Area of the outline's polygon, px², whether or not the picture shows all of it."""
-        following = np.roll(self.radii_K, -1)
-        return float(0.5 * np.sin(2 * np.pi / STEPS) * np.dot(self.radii_K, following))
+        following = np.roll(self.radii, -1)
+        return float(0.5 * np.sin(2 * np.pi / STEPS) * np.dot(self.radii, following))
 
     def window(self, shape: tuple[int, int], margin: float = 2.0) -> Window:
         """Rows and columns that the outline can touch, clipped to a picture of `shape` (rows, columns)."""
@@ -60,33 +60,33 @@ class Contour:
 
     def depth(self, window: Window) -> Floats:
         """Signed radial distance inside the outline at each pixel centre of a window, px (H x W)."""
-        rows = np.arange(window[0].start, window[0].stop, dtype=np.float32)[:, None] + np.float32(0.5 - self.y)
+        rows = np.arange(window[0].start, window[0].stop, dtype=np.float32)[:, None] + np.float32(
+            0.5 - self.y
+        )
         columns = np.arange(window[1].start, window[1].stop, dtype=np.float32) + np.float32(0.5 - self.x)
         step = np.arctan2(rows, columns) * np.float32(STEPS / (2 * np.pi))
         lower = np.floor(step)
         index = lower.astype(np.int32) % STEPS
-        radius = self.radii_K[index] + (step - lower) * (
-            self.radii_K[(index + 1) % STEPS] - self.radii_K[index]
-        )
+        radius = self.radii[index] + (step - lower) * (self.radii[(index + 1) % STEPS] - self.radii[index])
         result: Floats = radius - np.hypot(rows, columns)
         return result
 
     def scaled(self, factor: float) -> "Contour":
         """The same outline about the same centre, `factor` times as large."""
-        return Contour(self.x, self.y, self.radii_K * np.float32(factor))
+        return Contour(self.x, self.y, self.radii * np.float32(factor))
 
     def grown(self, margin: float) -> "Contour":
         """The outline moved outwards by `margin` px along the radii."""
-        return Contour(self.x, self.y, np.maximum(self.radii_K + np.float32(margin), np.float32(0.5)))
+        return Contour(self.x, self.y, np.maximum(self.radii + np.float32(margin), np.float32(0.5)))
 
     def moved(self, x: float, y: float) -> "Contour":
         """The same outline about another centre."""
-        return Contour(x, y, self.radii_K)
+        return Contour(x, y, self.radii)
 
 
 def coverage(depth: Floats, softness: float = 1.0) -> Floats:
     """Anti-aliased share of each pixel inside an outline, from its depth; the edge is `softness` px wide."""
-    return np.clip(depth / np.float32(softness) + np.float32(0.5), 0, 1)
+    return np.asarray(np.clip(depth / np.float32(softness) + np.float32(0.5), 0, 1), dtype=np.float32)
 
 
 def ellipse(area: float, aspect: float, angle: float) -> Floats:
@@ -129,9 +129,9 @@ def polygon(rng: np.random.Generator, area: float, corners: int, roundness: floa
     return to_area(np.asarray(radii, dtype=np.float32), area)
 
 
-def to_area(radii_K: Floats, area: float) -> Floats:
+def to_area(radii: Floats, area: float) -> Floats:
     """The radii scaled so that their outline has `area` (px²)."""
-    return np.asarray(radii_K * np.sqrt(area / Contour(0, 0, radii_K).area), dtype=np.float32)
+    return np.asarray(radii * np.sqrt(area / Contour(0, 0, radii).area), dtype=np.float32)
 
 
 def whole(shape: tuple[int, int]) -> Window:

@@ -81,9 +81,10 @@ def paint_cytoplasm(
         body += 1.1 * np.exp(-((np.maximum(away, 0) * mpp / 2.4) ** 2))
         body *= 1 - 0.94 * coverage(-away, 1.6)
     layer = np.clip(body, 0, None) * coverage(depth, 1.6) * np.float32(cytoplasm.density)
-    field_HWS[window] += layer[..., None] * np.float32([0.12, 0.88 - 0.88 * cytoplasm.eosin, 0.88 * cytoplasm.eosin])
+    dyes = np.array([0.12, 0.88 - 0.88 * cytoplasm.eosin, 0.88 * cytoplasm.eosin], dtype=np.float32)
+    field_HWS[window] += layer[..., None] * dyes
     for _ in range(cytoplasm.granules):
-        field_HWS[window][..., 0] += np.float32(0.35) * _speck(plan.cell, window, rng.uniform(0.2, 0.4) / mpp, rng)
+        field_HWS[window][..., 0] += 0.35 * _speck(plan.cell, window, rng.uniform(0.2, 0.4) / mpp, rng)
 
 
 def _fold(plan: Plan, window: tuple[slice, slice], mpp: float, rng: np.random.Generator) -> Floats:
@@ -104,7 +105,7 @@ def _fold(plan: Plan, window: tuple[slice, slice], mpp: float, rng: np.random.Ge
 def _speck(cell: Contour, window: tuple[slice, slice], radius: float, rng: np.random.Generator) -> Floats:
     """A small disc anywhere in the cell but near its middle."""
     angle = rng.uniform(0, 2 * np.pi)
-    away = np.sqrt(rng.uniform(0.2, 0.95)) * float(cell.radii_K[int(angle / (2 * np.pi) * 256) % 256])
+    away = np.sqrt(rng.uniform(0.2, 0.95)) * float(cell.radii[int(angle / (2 * np.pi) * 256) % 256])
     disc = Contour(
         cell.x + float(away * np.cos(angle)),
         cell.y + float(away * np.sin(angle)),

@@ -66,7 +66,9 @@ class MeasuredCell:
     category: str
 
 
-def cell_items(seed: int, count: int, *, pack: str = "tbs", observations: int = 2) -> Iterator[Item]:
+def cell_items(
+    seed: int, count: int, *, first: int = 0, pack: str = "tbs", observations: int = 2
+) -> Iterator[Item]:
     """Questions about `count` pictures of single cervical cells.
 
     Each picture gives the exams `phantom/category`, `phantom/describe`, `phantom/open` and `observations` of
@@ -75,12 +77,13 @@ def cell_items(seed: int, count: int, *, pack: str = "tbs", observations: int = 
     Args:
         seed: another seed, other pictures.
         count: number of pictures, not of items.
+        first: index of the first picture, so that several processes can share the work.
         pack: the guideline that turns findings into a category.
         observations: number of yes-or-no questions per picture, 0 to 9.
     """
     guideline = load_pack(pack)
     config = digest("phantom:cell", seed, guideline.definition.id, guideline.definition.edition, PER_PATIENT)
-    for index in range(count):
+    for index in range(first, first + count):
         drawn = measured_cell(seed, index, guideline)
         picture = Picture(
             id=f"phantom/cell-{seed}-{index:06d}",
@@ -106,12 +109,12 @@ def cell_items(seed: int, count: int, *, pack: str = "tbs", observations: int = 
             yield picture.item(question)
 
 
-def region_items(seed: int, count: int) -> Iterator[Item]:
+def region_items(seed: int, count: int, *, first: int = 0) -> Iterator[Item]:
     """Questions about `count` H&E-like regions, one item each: nuclei, glands and tissues in turn.
 
     The exams are `phantom/nuclei` (boxes), `phantom/glands` (mask) and `phantom/tissue` (choice).
     """
-    for index in range(count):
+    for index in range(first, first + count):
         yield (_nuclei_item, _glands_item, _tissue_item)[index % 3](seed, index)
 
 
@@ -140,9 +143,7 @@ def measured_cell(seed: int, index: int, pack: Pack) -> MeasuredCell:
         findings = findings_of(measured, pack)
         if findings == spec.findings and is_clear(measured, pack):
             break
-    return MeasuredCell(
-        cell, spec.cell_class, measured, findings, pack.category(findings, spec.cell_class)
-    )
+    return MeasuredCell(cell, spec.cell_class, measured, findings, pack.category(findings, spec.cell_class))
 
 
 def smear_of(seed: int, patient: int) -> Smear:
@@ -201,7 +202,9 @@ def section_of(seed: int, patient: int) -> Stain:
 
 def _nuclei_item(seed: int, index: int) -> Item:
     rng = np.random.default_rng([seed, _REGION, index])
-    region = render_nuclei(section_of(seed, index // PER_PATIENT), round(float(rng.uniform(0.32, 0.38)), 4), rng)
+    region = render_nuclei(
+        section_of(seed, index // PER_PATIENT), round(float(rng.uniform(0.32, 0.38)), 4), rng
+    )
     boxes = {kind.name: region.boxes(kind) for kind in dict.fromkeys(region.kinds)}
     names = sorted(name for name, found in boxes.items() if 1 <= len(found) <= MOST_TARGETS)
     target = names[int(rng.integers(len(names)))]
@@ -217,7 +220,9 @@ def _nuclei_item(seed: int, index: int) -> Item:
 
 def _glands_item(seed: int, index: int) -> Item:
     rng = np.random.default_rng([seed, _REGION, index])
-    region = render_glands(section_of(seed, index // PER_PATIENT), round(float(rng.uniform(0.9, 1.1)), 4), rng)
+    region = render_glands(
+        section_of(seed, index // PER_PATIENT), round(float(rng.uniform(0.9, 1.1)), 4), rng
+    )
     mask = png_blob(region.glands)
     question = Question(
         "glands",
@@ -231,7 +236,7 @@ def _glands_item(seed: int, index: int) -> Item:
 
 def _tissue_item(seed: int, index: int) -> Item:
     rng = np.random.default_rng([seed, _REGION, index])
-    wanted = TISSUES[int(rng.integers(len(TISSUES)))]
+    wanted = TISSUES[index // 3 % len(TISSUES)]
     region = render_tissue(wanted, section_of(seed, index // PER_PATIENT), 0.5, rng)
     tissue, shares = tissue_of(region), region.shares()
     most = max(shares, key=lambda name: shares[name])

@@ -73,7 +73,7 @@ def _fill(section: Section, kind: GlandKind, inside: Contour, rng: np.random.Gen
     """Nuclei at random inside an outline, as many as find room."""
     for _ in range(int(2.5 * inside.area * section.mpp**2 / kind.spacing**2)):
         angle = float(rng.uniform(0, 2 * np.pi))
-        away = float(np.sqrt(rng.random())) * float(inside.radii_K[int(angle / (2 * np.pi) * STEPS) % STEPS])
+        away = float(np.sqrt(rng.random())) * float(inside.radii[int(angle / (2 * np.pi) * STEPS) % STEPS])
         place = (inside.x + away * float(np.cos(angle)), inside.y + away * float(np.sin(angle)))
         if not _is_empty(section, place):
             add_nucleus(section, kind.nucleus, place, angle, rng, gap=0.8)
@@ -82,13 +82,13 @@ def _fill(section: Section, kind: GlandKind, inside: Contour, rng: np.random.Gen
 def _add_goblets(section: Section, kind: GlandKind, contour: Contour, rng: np.random.Generator) -> None:
     """Mucus drops that point from the wall to the lumen."""
     middle = contour.grown(-0.56 * kind.wall / section.mpp)
-    around = 2 * np.pi * float(middle.radii_K.mean()) * section.mpp
+    around = 2 * np.pi * float(middle.radii.mean()) * section.mpp
     count = max(int(around / 8.5), 4)
     for k in range(count):
         if rng.random() > kind.goblets:
             continue
         angle = 2 * np.pi * (k + rng.uniform(-0.2, 0.2)) / count
-        away = float(middle.radii_K[int(angle / (2 * np.pi) * STEPS) % STEPS])
+        away = float(middle.radii[int(angle / (2 * np.pi) * STEPS) % STEPS])
         area = float(rng.uniform(40, 85)) / section.mpp**2
         place = (contour.x + away * float(np.cos(angle)), contour.y + away * float(np.sin(angle)))
         _clear(section, Contour(*place, ellipse(area, float(rng.uniform(1.3, 2.0)), angle)), 0.05, 0.09)
@@ -96,13 +96,13 @@ def _add_goblets(section: Section, kind: GlandKind, contour: Contour, rng: np.ra
 
 def _add_lumina(section: Section, kind: GlandKind, contour: Contour, rng: np.random.Generator) -> None:
     if kind.lumina == 1:
-        width = np.maximum(contour.radii_K - np.float32(kind.wall / section.mpp), 0)
-        radii = np.maximum(width, 0.1 * contour.radii_K) * (1 + ripple(rng, range(2, 9), 0.07))
+        width = np.maximum(contour.radii - np.float32(kind.wall / section.mpp), 0)
+        radii = np.maximum(width, 0.1 * contour.radii) * (1 + ripple(rng, range(2, 9), 0.07))
         _clear(section, Contour(contour.x, contour.y, radii), 0.03, 0.03)
         return
     for _ in range(int(rng.integers(1, kind.lumina + 1))):
         angle = float(rng.uniform(0, 2 * np.pi))
-        away = float(rng.uniform(0, 0.55)) * float(contour.radii_K[int(angle / (2 * np.pi) * STEPS) % STEPS])
+        away = float(rng.uniform(0, 0.55)) * float(contour.radii[int(angle / (2 * np.pi) * STEPS) % STEPS])
         radii = ellipse(float(rng.uniform(80, 420)) / section.mpp**2, float(rng.uniform(1, 2)), angle)
         radii = radii * (1 + ripple(rng, range(2, 7), 0.12))
         place = (contour.x + away * float(np.cos(angle)), contour.y + away * float(np.sin(angle)))
@@ -116,10 +116,10 @@ def _clear(section: Section, contour: Contour, eosin: float, haematoxylin: float
     if depth.size == 0:
         return
     cover = coverage(depth, 1.8)
-    patch = section.field_HWS[window]
+    patch = section.field[window]
     patch *= (1 - 0.96 * cover)[..., None]
     patch[..., EOSIN] += np.float32(eosin) * cover
-    patch[..., HAEMATOXYLIN] += np.float32(haematoxylin) * cover * (1 + 0.3 * section.coarse_HW[window])
+    patch[..., HAEMATOXYLIN] += np.float32(haematoxylin) * cover * (1 + 0.3 * section.coarse[window])
 
 
 def _add_row(
@@ -127,15 +127,15 @@ def _add_row(
 ) -> None:
     """Nuclei along the outline at a depth (px), their long axes towards the lumen; none in an empty space."""
     line = contour.grown(-depth)
-    if float(line.radii_K.min()) < 2:
+    if float(line.radii.min()) < 2:
         return
-    steps = np.hypot(*(np.roll(line.outline_K2, -1, axis=0) - line.outline_K2).T)
+    steps = np.hypot(*(np.roll(line.outline, -1, axis=0) - line.outline).T)
     length = np.concatenate([[0.0], np.cumsum(steps)])
     count = max(int(length[-1] * section.mpp / kind.spacing), 1)
     for k in range(count):
         along = (k + rng.uniform(-0.25, 0.25)) % count / count * length[-1]
         angle = float(np.interp(along, length, np.append(ANGLES_K, 2 * np.pi)))
-        away = float(np.interp(angle, ANGLES_K, line.radii_K)) + float(rng.normal(0, 1.2)) / section.mpp
+        away = float(np.interp(angle, ANGLES_K, line.radii)) + float(rng.normal(0, 1.2)) / section.mpp
         place = (contour.x + away * float(np.cos(angle)), contour.y + away * float(np.sin(angle)))
         if not _is_empty(section, place):
             add_nucleus(section, kind.nucleus, place, angle + float(rng.normal(0, 0.25)), rng, gap=0.15)
@@ -145,4 +145,4 @@ def _is_empty(section: Section, place: tuple[float, float]) -> bool:
     row, column = int(place[1]), int(place[0])
     if not (0 <= row < section.shape[0] and 0 <= column < section.shape[1]):
         return False
-    return bool(section.field_HWS[row, column].sum() < 0.15)
+    return bool(section.field[row, column].sum() < 0.15)

@@ -27,7 +27,7 @@ _DOUBTFUL = (1.4, 1.65)
 def measure_cell(cell: RenderedCell) -> dict[str, float]:
     """One number per observation code, in the unit and by the definition of the pack's thresholds.
 
-    `SPOT` is added: how dark the darkest compact spot of a nucleus is, since a count of nucleoli has no grey band.
+    `SPOT` is added, how dark the darkest compact spot is, since a count of nucleoli has no grey band.
     """
     density = optical_density(cell.rgb, cell.smear.stain).mean(axis=2)
     nuclei = [cell.nuclei == number for number in range(1, int(cell.nuclei.max()) + 1)]
@@ -44,7 +44,7 @@ def measure_cell(cell: RenderedCell) -> dict[str, float]:
         "CT": float(density[chromatin].std() / density[chromatin].mean()),
         "NU": float(sum(components(spots)[1] for spots in nucleoli)),
         "NC": float(len(nuclei)),
-        "NCR": sum(area) / _polygon_area(cell.outline_K2),
+        "NCR": sum(area) / _polygon_area(cell.outline),
         "NM": min(_solidity(mask) for mask in nuclei),
         SPOT: _spot_contrast(nuclei, density),
     }
@@ -74,7 +74,7 @@ def _eccentricity(mask: Mask) -> float:
 
 
 def _solidity(mask: Mask) -> float:
-    """Area over area of the convex hull, both of the half-way contour, so that coarse pixels matter little."""
+    """Area over area of the convex hull, both of the half-way contour, so coarse pixels matter little."""
     smooth = gaussian_filter(np.pad(mask, 2).astype(np.float32), 0.7)
     outline = max(find_contours(smooth, 0.5), key=len)
     return _polygon_area(outline) / float(ConvexHull(outline).volume)
@@ -86,15 +86,23 @@ def _polygon_area(points: Floats) -> float:
 
 
 def _spot_contrast(nuclei: list[Mask], density: Floats) -> float:
-    """The highest of the `_DOUBTFUL` contrasts at which a nucleus has a compact spot; 1 where there is none."""
-    for contrast in reversed(_DOUBTFUL):
-        if any(_nucleoli(mask, density, contrast).any() for mask in nuclei):
-            return contrast
-    return 1.0
+    """Contrast of the darkest spot of the nuclei, as far as it decides whether there is a nucleolus.
+
+    Returns:
+        The higher of `_DOUBTFUL` where there is a nucleolus of that contrast; the lower one where there is at
+        most a smaller, paler or less compact spot; 1 where there is none.
+    """
+    low, high = _DOUBTFUL
+    if any(_nucleoli(mask, density, high).any() for mask in nuclei):
+        return high
+    return low if any(_nucleoli(mask, density, low, strict=False).any() for mask in nuclei) else 1.0
 
 
-def _nucleoli(mask: Mask, density: Floats, contrast: float) -> Mask:
-    """Compact spots, `contrast` times as dense as the median, of at least an eighth of the nucleus's diameter."""
+def _nucleoli(mask: Mask, density: Floats, contrast: float, *, strict: bool = True) -> Mask:
+    """Compact spots, `contrast` times as dense as the median, at least an eighth of the nucleus wide.
+
+    Not `strict`: spots of half that area and of any shape as well.
+    """
     inner = _inner(mask)
     smooth = gaussian_filter(density, 0.6)
     labels, _ = components(inner & (smooth >= contrast * np.median(density[inner])))
@@ -102,15 +110,16 @@ def _nucleoli(mask: Mask, density: Floats, contrast: float) -> Mask:
     spots = np.zeros_like(mask)
     for region in regionprops(labels):
         disc = np.pi / 4 * region.axis_major_length**2
-        if region.area >= least and region.area > 0.35 * disc:
+        compact = region.area >= least and region.area > 0.35 * disc
+        if compact or (not strict and region.area >= least / 2):
             spots[labels == region.label] = True
     return spots
 
 
 def _halo_width(cell: Mask, nucleus: Mask, density: Floats) -> float:
-    """Mean width, px, of the ring around the nuclei that is less than half as dense as the cytoplasm outside it.
+    """Mean width, px, of the ring around the nuclei that is less than half as dense as the cytoplasm outside.
 
-    Departs: the median of the cytoplasm stands for its mean, which cells lying over the border would raise.
+    Departs: the cytoplasm's median stands for its mean, which cells lying over the border would raise.
     """
     smooth = gaussian_filter(density, 1.0)
     near = binary_dilation(nucleus, iterations=3)

@@ -6,7 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 
-from malpighi.phantom.contours import ANGLES_K, STEPS, Contour, Floats, Window, coverage, ellipse, ripple, to_area
+from malpighi.phantom.contours import (
+    ANGLES_K,
+    STEPS,
+    Contour,
+    Floats,
+    Window,
+    coverage,
+    ellipse,
+    ripple,
+    to_area,
+)
 from malpighi.phantom.stain import texture
 
 _NOTCH_RADIANS = 0.34
@@ -38,7 +48,7 @@ def eccentric_aspect(eccentricity: float) -> float:
 
 def solidity(contour: Contour) -> float:
     """Area over area of the convex hull."""
-    return contour.area / float(ConvexHull(contour.outline_K2).volume)
+    return contour.area / float(ConvexHull(contour.outline).volume)
 
 
 def smooth_radii(rng: np.random.Generator, area: float, aspect: float) -> Floats:
@@ -51,7 +61,7 @@ def notched_radii(rng: np.random.Generator, area: float, aspect: float, wanted: 
     """Radii (K) of a nucleus with notches and bulges, their depth tuned to a wanted solidity."""
     oval = ellipse(area, aspect, rng.uniform(0, np.pi))
     relief = ripple(rng, range(3, 6), 0.3) - _notches(rng)
-    low, high = 0.0, 0.6
+    low, high = 0.0, 1.0
     for _ in range(7):
         middle = (low + high) / 2
         radii = oval * np.maximum(1 + middle * relief, np.float32(0.35))
@@ -101,11 +111,11 @@ def _notches(rng: np.random.Generator) -> Floats:
 def _pattern(
     depth: Floats, inside: NDArray[np.bool_], chromatin: Chromatin, rng: np.random.Generator
 ) -> Floats:
-    """Chromatin relative to its mean over the nucleus (window): never far above its median, so not a nucleolus."""
+    """Chromatin relative to its mean over the nucleus; never so far above its median as a nucleolus is."""
     shape = (depth.shape[0], depth.shape[1])
     grain = 0.85 * texture(rng, shape, chromatin.grain) + 0.5 * texture(rng, shape, 0.5 * chromatin.grain)
     fine = 1 + 0.07 * np.clip(grain, -2, 2)
-    clumps = 0.20 + 0.95 / (1 + np.exp(-4 * (grain + 0.35)))
+    clumps = 0.12 + 1.0 / (1 + np.exp(-4 * (grain + 0.45)))
     pattern = (1 - chromatin.clumping) * fine + chromatin.clumping * clumps
     pattern += chromatin.rim * np.exp(-(((depth - 0.9) / 0.9) ** 2))
     return np.asarray(pattern / pattern[inside].mean(), dtype=np.float32)
@@ -116,7 +126,7 @@ def _spot(contour: Contour, window: Window, rng: np.random.Generator) -> Floats:
     size = max(rng.uniform(0.20, 0.26) * radius, 2.1)
     angle, away = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.35)
     step = int(angle / (2 * np.pi) * STEPS) % STEPS
-    away *= float(contour.radii_K[step])
+    away *= float(contour.radii[step])
     centre = (contour.x + away * np.cos(angle), contour.y + away * np.sin(angle))
     disc = Contour(*centre, ellipse(np.pi * size**2, rng.uniform(1, 1.2), angle))
     return coverage(disc.depth(window), 1.2)

@@ -64,9 +64,7 @@ def plan_cell(spec: CellSpec, nucleus_area: float, rim: float, rng: np.random.Ge
     return Plan(nuclei, _border(inner, area, spec.cell_class, axis, rng), halo, axis)
 
 
-def plan_neighbours(
-    plan: Plan, spec: CellSpec, nucleus_area: float, rng: np.random.Generator
-) -> list[Plan]:
+def plan_neighbours(plan: Plan, spec: CellSpec, nucleus_area: float, rng: np.random.Generator) -> list[Plan]:
     """Cells of the same make around a glandular cell: a strip along one side of its axis, or a sheet."""
     if plan.axis is None:
         turns = [rng.uniform(-0.15, 0.15) + k * np.pi / 3 for k in range(6)]
@@ -77,9 +75,9 @@ def plan_neighbours(
     for turn in turns:
         shape = plan_cell(single, nucleus_area, 0.0, rng)
         nucleus = shape.nuclei[0]
-        radii = plan.cell.radii_K * np.float32(rng.uniform(0.9, 1.05)) * (1 + ripple(rng, range(2, 5), 0.03))
+        radii = plan.cell.radii * np.float32(rng.uniform(0.9, 1.05)) * (1 + ripple(rng, range(2, 5), 0.03))
         step = round(turn / (2 * np.pi) * STEPS)
-        distance = float(plan.cell.radii_K[step % STEPS] + radii[(step + STEPS // 2) % STEPS]) - 0.5
+        distance = float(plan.cell.radii[step % STEPS] + radii[(step + STEPS // 2) % STEPS]) - 0.5
         moved_x, moved_y = distance * np.cos(turn), distance * np.sin(turn)
         offset = rng.uniform(-3, 3, 2)
         nucleus = nucleus.moved(
@@ -94,8 +92,8 @@ def around(centre: tuple[float, float], contours: tuple[Contour, ...]) -> Floats
     """Radii (K) about a centre of the smallest star-shaped outline that holds all the contours."""
     radii = np.zeros(STEPS, dtype=np.float32)
     for contour in contours:
-        points = np.repeat(contour.outline_K2, 4, axis=0)
-        points = gaussian_filter1d(points, 2.0, axis=0, mode="wrap") - np.float32(centre)
+        points = np.repeat(contour.outline, 4, axis=0)
+        points = gaussian_filter1d(points, 2.0, axis=0, mode="wrap") - np.asarray(centre, dtype=np.float32)
         index = (np.arctan2(points[:, 1], points[:, 0]) * (STEPS / (2 * np.pi))).round().astype(int) % STEPS
         np.maximum.at(radii, index, np.hypot(points[:, 0], points[:, 1]))
     return np.asarray(maximum_filter1d(radii, 5, mode="wrap"), dtype=np.float32)
@@ -103,7 +101,7 @@ def around(centre: tuple[float, float], contours: tuple[Contour, ...]) -> Floats
 
 def convex_around(centre: tuple[float, float], contours: tuple[Contour, ...]) -> Floats:
     """Radii (K) about a centre of the convex hull of all the contours."""
-    points = np.concatenate([contour.outline_K2 for contour in contours]) - np.float32(centre)
+    points = np.concatenate([contour.outline for contour in contours]) - np.asarray(centre)
     normals_F3 = ConvexHull(points).equations
     along_FK = normals_F3[:, :1] * np.cos(ANGLES_K) + normals_F3[:, 1:2] * np.sin(ANGLES_K)
     with np.errstate(divide="ignore"):
@@ -113,7 +111,9 @@ def convex_around(centre: tuple[float, float], contours: tuple[Contour, ...]) ->
 
 def _nc_ratio(spec: CellSpec, rng: np.random.Generator) -> float:
     if spec.findings["NCR"]:
-        return float(rng.uniform(0.32, 0.42) if spec.cell_class == "squamous_mature" else rng.uniform(0.36, 0.58))
+        return float(
+            rng.uniform(0.32, 0.42) if spec.cell_class == "squamous_mature" else rng.uniform(0.36, 0.58)
+        )
     if spec.cell_class == "squamous_mature" and not spec.findings["NE"]:
         return float(rng.uniform(0.028, 0.06))
     return float(rng.uniform(0.07, 0.10))
@@ -143,8 +143,8 @@ def _clearance(shapes: list[Floats], ring: list[float]) -> float:
         other = (k + 1) % len(shapes)
         step = np.array([np.cos(ring[other]) - np.cos(ring[k]), np.sin(ring[other]) - np.sin(ring[k])])
         unit = step / np.hypot(*step)
-        here = (Contour(0, 0, shapes[k]).outline_K2 @ unit).max()
-        there = (Contour(0, 0, shapes[other]).outline_K2 @ -unit).max()
+        here = (Contour(0, 0, shapes[k]).outline @ unit).max()
+        there = (Contour(0, 0, shapes[other]).outline @ -unit).max()
         distance = max(distance, float((here + there + 3) / np.hypot(*step)))
     return distance
 
@@ -196,9 +196,7 @@ def _border(
     return Contour(*place, np.maximum(radii, held))
 
 
-def _mantle(
-    nuclei: tuple[Contour, ...], area: float, cell_class: str, rng: np.random.Generator
-) -> Contour:
+def _mantle(nuclei: tuple[Contour, ...], area: float, cell_class: str, rng: np.random.Generator) -> Contour:
     """The border of a cell that its nuclei nearly fill: a thin coat that follows them."""
     centre = _middle(nuclei)
     hull = convex_around(centre, nuclei)

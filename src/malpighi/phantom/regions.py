@@ -61,7 +61,8 @@ class RenderedRegion:
         area = np.bincount(self.nuclei.ravel(), minlength=len(self.kinds) + 1)[1:]
         total = max(int(area.sum()), 1)
         return {
-            kind.name: float(sum(a for a, other in zip(area, self.kinds, strict=True) if other is kind)) / total
+            kind.name: float(sum(a for a, other in zip(area, self.kinds, strict=True) if other is kind))
+            / total
             for kind in KINDS
         }
 
@@ -152,7 +153,11 @@ def _rendered(
     section: Section, glands: NDArray[np.uint16], stain: Stain, rng: np.random.Generator
 ) -> RenderedRegion:
     return RenderedRegion(
-        finish(section, stain, rng), section.labels_HW, tuple(section.kinds), glands.astype(np.uint8), section.mpp
+        finish(section, stain, rng),
+        section.labels,
+        tuple(section.kinds),
+        glands.astype(np.uint8),
+        section.mpp,
     )
 
 
@@ -163,7 +168,7 @@ def _drop(section: Section, kind: NucleusKind, direction: float, rng: np.random.
         x, y = (float(v) for v in rng.uniform(reach, section.shape[0] - reach, 2))
         around = Contour(x, y, ellipse(float(np.pi * (reach + 3) ** 2), 1.0, 0.0))
         window = around.window(section.shape)
-        if section.labels_HW[window][around.depth(window) > 0].any():
+        if section.labels[window][around.depth(window) > 0].any():
             continue
         if kind is NEOPLASTIC or kind is EPITHELIAL:
             area = float(rng.uniform(1.9, 2.6)) * np.mean(kind.area) / section.mpp**2
@@ -191,7 +196,7 @@ def _try_gland(
 
 def _crosses(contour: Contour, labels: NDArray[np.uint16]) -> bool:
     """Whether the centre or a few points of an outline lie on a label: a quick test before the exact one."""
-    points = np.vstack([contour.outline_K2[::8], [[contour.x, contour.y]]]).astype(int)
+    points = np.vstack([contour.outline[::8], [[contour.x, contour.y]]]).astype(int)
     seen = (points >= 0).all(axis=1) & (points < labels.shape[::-1]).all(axis=1)
     return bool(labels[points[seen, 1], points[seen, 0]].any())
 

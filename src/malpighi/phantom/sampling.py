@@ -12,8 +12,8 @@ from malpighi.phantom.outlines import CellSpec
 _TRIES = 4000
 _POOL = 40
 
-# Chance of each observation in a bland and in a severe cell. Not a prevalence: chosen so that every category and
-# every answer is reached often and the combinations are such as occur.
+# Chance of each observation in a bland and in a severe cell. Not a prevalence: chosen so that every category
+# and every answer is reached often and the combinations are such as occur.
 _CHANCES = {
     "NE": (0.05, 0.70),
     "NA": (0.05, 0.50),
@@ -48,7 +48,7 @@ def draw_cell(pack: Pack, category: str, rng: np.random.Generator) -> CellSpec:
 def choose_questions(
     pack: Pack, findings: dict[str, bool], count: int, rng: np.random.Generator
 ) -> tuple[str, ...]:
-    """Observation codes to ask about: over many cells, every code and each of its two answers equally often."""
+    """Observation codes to ask about: over many cells, every code and both its answers equally often."""
     answers = [int(findings[code]) for code in pack.codes]
     chances = _question_weights(pack.definition.id)[np.arange(len(pack.codes)), answers]
     chosen = rng.choice(len(pack.codes), size=count, replace=False, p=chances / chances.sum())

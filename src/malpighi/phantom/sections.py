@@ -1,4 +1,4 @@
-"""A haematoxylin and eosin section in the making: dye fields, an instance mask, and nuclei of several kinds."""
+"""A haematoxylin and eosin section in the making: dyes, an instance mask, and nuclei of several kinds."""
 
 from dataclasses import dataclass
 
@@ -49,25 +49,25 @@ class Section:
     """The picture while it is being drawn.
 
     Attributes:
-        field_HWS: dye concentrations.
-        labels_HW: instance mask of the nuclei, 0 = none.
+        field: dye concentrations (H x W x 3).
+        labels: instance mask of the nuclei (H x W), 0 = none.
         kinds: kind of nucleus `k` at `k - 1`.
         mpp: micrometres per pixel.
-        fine_HW: chromatin grain that nuclei share, zero mean.
-        coarse_HW: the same for clumps.
+        fine: chromatin grain that nuclei share (H x W), zero mean.
+        coarse: the same for clumps.
     """
 
-    field_HWS: Floats
-    labels_HW: NDArray[np.int32]
+    field: Floats
+    labels: NDArray[np.int32]
     kinds: list[NucleusKind]
     mpp: float
-    fine_HW: Floats
-    coarse_HW: Floats
+    fine: Floats
+    coarse: Floats
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
-        return (self.field_HWS.shape[0], self.field_HWS.shape[1])
+        return (self.field.shape[0], self.field.shape[1])
 
 
 def new_section(shape: tuple[int, int], mpp: float, rng: np.random.Generator) -> Section:
@@ -110,15 +110,15 @@ def add_nucleus(
     window = contour.window(section.shape)
     depth = contour.depth(window)
     inside = depth > 0
-    if not inside.any() or section.labels_HW[window][depth > -gap / section.mpp].any():
+    if not inside.any() or section.labels[window][depth > -gap / section.mpp].any():
         return False
     section.kinds.append(kind)
-    section.labels_HW[window][inside] = len(section.kinds)
+    section.labels[window][inside] = len(section.kinds)
     cover = coverage(depth, 1.3)
-    patch = section.field_HWS[window]
+    patch = section.field[window]
     patch *= (1 - 0.85 * cover)[..., None]
-    clumps = 0.35 + 0.8 / (1 + np.exp(-4 * (section.coarse_HW[window] + 0.1)))
-    pattern = (1 - kind.clumping) * (1 + 0.1 * section.fine_HW[window]) + kind.clumping * clumps
+    clumps = 0.35 + 0.8 / (1 + np.exp(-4 * (section.coarse[window] + 0.1)))
+    pattern = (1 - kind.clumping) * (1 + 0.1 * section.fine[window]) + kind.clumping * clumps
     pattern += kind.rim * np.exp(-(((depth - 0.8) / 0.9) ** 2))
     density = rng.uniform(*kind.density)
     patch[..., HAEMATOXYLIN] += cover * pattern * np.float32(density / pattern[inside].mean())
@@ -146,21 +146,23 @@ def add_stroma(section: Section, angle: float, rng: np.random.Generator, *, dens
     phase = across / 3.4 + 1.5 * bend + 0.4 * wave
     fibre = 0.5 + 0.5 * np.sin(2 * np.pi * phase / 2)
     cracks = np.clip(np.sin(2 * np.pi * phase / 5.3 + wave) - 0.74 + 0.3 * wave, 0, 0.5) * 2
-    body = (0.62 + 0.38 * fibre + 0.09 * section.fine_HW + 0.1 * bend) * (1 - 0.85 * cracks)
-    section.field_HWS[..., EOSIN] += np.clip(body, 0.05, None) * np.float32(density)
-    section.field_HWS[..., HAEMATOXYLIN] += np.clip(body, 0.05, None) * np.float32(0.13 * density)
+    body = (0.62 + 0.38 * fibre + 0.09 * section.fine + 0.1 * bend) * (1 - 0.85 * cracks)
+    section.field[..., EOSIN] += np.clip(body, 0.05, None) * np.float32(density)
+    section.field[..., HAEMATOXYLIN] += np.clip(body, 0.05, None) * np.float32(0.13 * density)
 
 
-def add_body(section: Section, contour: Contour, eosin: float, haematoxylin: float, *, keep: float = 0.1) -> None:
+def add_body(
+    section: Section, contour: Contour, eosin: float, haematoxylin: float, *, keep: float = 0.1
+) -> None:
     """Cytoplasm in place of what was there, of which a share `keep` shines through."""
     window = contour.window(section.shape)
     depth = contour.depth(window)
     if depth.size == 0:
         return
     cover = coverage(depth, 1.6)
-    patch = section.field_HWS[window]
+    patch = section.field[window]
     patch *= (1 - (1 - keep) * cover)[..., None]
-    mottle = cover * (1 + 0.12 * section.coarse_HW[window] + 0.35 * np.exp(-(((depth - 0.8) / 0.9) ** 2)))
+    mottle = cover * (1 + 0.12 * section.coarse[window] + 0.35 * np.exp(-(((depth - 0.8) / 0.9) ** 2)))
     patch[..., EOSIN] += np.float32(eosin) * mottle
     patch[..., HAEMATOXYLIN] += np.float32(haematoxylin) * mottle
 
@@ -174,32 +176,32 @@ def add_erythrocytes(section: Section, count: int, rng: np.random.Generator) -> 
         window = disc.window(section.shape)
         depth = disc.depth(window)
         if depth.size:
-            cover = coverage(depth, 1.4) * (section.labels_HW[window] == 0)
-            section.field_HWS[window] *= (1 - 0.8 * cover)[..., None]
-            section.field_HWS[window][..., ERYTHROCYTE] += np.float32(0.75) * cover
+            cover = coverage(depth, 1.4) * (section.labels[window] == 0)
+            section.field[window] *= (1 - 0.8 * cover)[..., None]
+            section.field[window][..., ERYTHROCYTE] += np.float32(0.75) * cover
 
 
 def finish(section: Section, stain: Stain, rng: np.random.Generator) -> Pixels:
     """The picture of the section (H x W x 3)."""
-    return develop(section.field_HWS, stain, rng)
+    return develop(section.field, stain, rng)
 
 
 def _is_taken(section: Section, place: tuple[float, float]) -> bool:
     """Whether a nucleus lies at a place, or the place is too far outside for one to be seen."""
     row, column = int(place[1]), int(place[0])
     if 0 <= row < section.shape[0] and 0 <= column < section.shape[1]:
-        return bool(section.labels_HW[row, column])
+        return bool(section.labels[row, column])
     beyond = max(-row, -column, row - section.shape[0], column - section.shape[1])
     return beyond * section.mpp > 12
 
 
 def _add_nucleolus(section: Section, contour: Contour, density: float, rng: np.random.Generator) -> None:
     size = float(rng.uniform(0.8, 1.25)) / section.mpp
-    away = 0.4 * float(contour.radii_K.min()) * rng.uniform(-1, 1, 2)
+    away = 0.4 * float(contour.radii.min()) * rng.uniform(-1, 1, 2)
     disc = Contour(contour.x + float(away[0]), contour.y + float(away[1]), ellipse(np.pi * size**2, 1.0, 0))
     window = disc.window(section.shape)
     depth = disc.depth(window)
     if depth.size:
         cover = coverage(depth, 1.2)
-        section.field_HWS[window][..., HAEMATOXYLIN] += cover * np.float32(0.6 * density)
-        section.field_HWS[window][..., ERYTHROCYTE] += cover * np.float32(0.6 * density)
+        section.field[window][..., HAEMATOXYLIN] += cover * np.float32(0.6 * density)
+        section.field[window][..., ERYTHROCYTE] += cover * np.float32(0.6 * density)

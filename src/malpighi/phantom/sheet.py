@@ -40,7 +40,9 @@ def _tile(item: Item, cell: int, lines: int) -> Image.Image:
     data = next(blob.data for blob in item.blobs if blob.key == sample.images[0].key)
     picture = Image.open(io.BytesIO(data)).convert("RGB")
     scale = cell / max(picture.size)
-    picture = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC)
+    picture = picture.resize(
+        (round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC
+    )
     tile = Image.new("RGB", (cell, cell + lines * _LINE), "white")
     tile.paste(picture, (0, 0))
     draw = ImageDraw.Draw(tile)

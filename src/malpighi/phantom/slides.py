@@ -27,7 +27,7 @@ _QUALITY = 90
 _LEAST, _MOST = 512, 8192
 
 
-class SlideSettings(Settings):
+class SlideSettings(Settings, frozen=True):
     """What a phantom slide shows.
 
     Attributes:
@@ -88,7 +88,7 @@ def render_slide(seed: int, settings: SlideSettings) -> RenderedSlide:
     if settings.tumour:
         fill_with_glands(section, glands, CARCINOMA, rng, Box(split, 0, settings.width, settings.height))
     scatter(section, (LYMPHOCYTE, LYMPHOCYTE, FIBROBLAST), 0.0014, glands, rng)
-    section.field_HWS *= coverage(tissue, 3.0)[..., None]
+    section.field *= coverage(tissue, 3.0)[..., None]
     stain = he_stain(rng)
     rgb = finish(section, stain, rng)
     blurred = _blur(rgb, tissue > 0, rng) if settings.blur else np.zeros(shape, dtype=bool)
@@ -97,7 +97,7 @@ def render_slide(seed: int, settings: SlideSettings) -> RenderedSlide:
 
 
 def write_slide(slide: RenderedSlide, path: Path) -> None:
-    """Save a slide as a tiled TIFF with JPEG tiles and levels that halve until the longer side is 512 px or less."""
+    """Save a slide as a TIFF of JPEG tiles, with levels that halve down to at most 512 px."""
     per_centimetre = 1e4 / slide.mpp
     level, picture = 0, Image.fromarray(slide.rgb)
     with tifffile.TiffWriter(path) as writer:
@@ -122,9 +122,7 @@ def write_slide(slide: RenderedSlide, path: Path) -> None:
 def _check(settings: SlideSettings) -> None:
     for name in ("width", "height"):
         if not _LEAST <= getattr(settings, name) <= _MOST:
-            raise ConfigError(
-                f"phantom slide: {name}={getattr(settings, name)} px; give {_LEAST} to {_MOST}"
-            )
+            raise ConfigError(f"phantom slide: {name}={getattr(settings, name)} px; give {_LEAST} to {_MOST}")
     if not 0.2 <= settings.mpp <= 1:
         raise ConfigError(f"phantom slide: mpp={settings.mpp}; give 0.2 to 1 micrometres per pixel")
 
@@ -156,13 +154,15 @@ def _blur(rgb: Pixels, tissue: NDArray[np.bool_], rng: np.random.Generator) -> N
 def _draw_pen(rgb: Pixels, rng: np.random.Generator) -> NDArray[np.bool_]:
     """A felt-pen arc on the glass, in place."""
     height, width = rgb.shape[:2]
-    ink = np.array([(2.2, 1.1, 0.25), (1.9, 0.5, 1.6), (1.9, 1.9, 1.8)][int(rng.integers(3))], dtype=np.float32)
+    ink = np.array(
+        [(2.2, 1.1, 0.25), (1.9, 0.5, 1.6), (1.9, 1.9, 1.8)][int(rng.integers(3))], dtype=np.float32
+    )
     radius = float(rng.uniform(0.30, 0.38)) * min(height, width)
     ring = Contour(width / 2, height / 2, ellipse(np.pi * radius**2, 1.25, float(rng.uniform(0, np.pi))))
-    ring = Contour(ring.x, ring.y, ring.radii_K * (1 + ripple(rng, range(2, 5), 0.03)))
+    ring = Contour(ring.x, ring.y, ring.radii * (1 + ripple(rng, range(2, 5), 0.03)))
     stroke = 0.014 * min(height, width) - np.abs(ring.depth(whole((height, width))))
     cover: Floats = coverage(stroke, 4.0)
     for channel in range(3):
         shaded = rgb[..., channel] * np.exp(-ink[channel] * cover)
         rgb[..., channel] = (shaded + 0.5).astype(np.uint8)
-    return stroke > 0
+    return np.asarray(stroke > 0)

@@ -16,8 +16,8 @@ Pixels = NDArray[np.uint8]
 PAP_DYES = ("haematoxylin", "cyan", "eosin")
 HE_DYES = ("haematoxylin", "eosin", "erythrocyte")
 
-# Absorption of red, green and blue, relative to their mean. Chosen by eye against published colours of the dyes
-# and against smears and sections from several laboratories; the second row of a pair is the other end of the range.
+# Absorption of red, green and blue, relative to their mean; a patient lies anywhere between the two rows of a
+# dye. Our choice, by eye against smears and sections from several laboratories.
 _PAP = np.array(
     [
         [[1.20, 1.22, 0.58], [1.10, 1.10, 0.80]],
@@ -39,9 +39,9 @@ class Stain:
     """How one patient's slide is stained, lit and focused.
 
     Attributes:
-        dyes: names of the rows of `matrix_S3`.
-        matrix_S3: optical density of a unit concentration; each row has mean 1, so that concentrations of
-            dyes add up to the mean optical density of the pixel.
+        dyes: names of the rows of `matrix`.
+        matrix: optical density (S x 3) of a unit concentration; each row has mean 1, so that concentrations
+            of dyes add up to the mean optical density of the pixel.
         white_3: colour of empty glass, 0 to 255.
         tilt: change of the light over the picture along x and y, as a share of its mean.
         blur: standard deviation of the focus, px.
@@ -49,7 +49,7 @@ class Stain:
     """
 
     dyes: tuple[str, ...]
-    matrix_S3: Floats
+    matrix: Floats
     white_3: Floats
     tilt: tuple[float, float]
     blur: float
@@ -74,17 +74,17 @@ def develop(concentrations_HWS: Floats, stain: Stain, rng: np.random.Generator) 
     Source: Beer-Lambert law: intensity = white * exp(-concentrations @ matrix).
     """
     height, width = concentrations_HWS.shape[:2]
-    density = concentrations_HWS.reshape(-1, len(stain.dyes)) @ stain.matrix_S3
+    density = concentrations_HWS.reshape(-1, len(stain.dyes)) @ stain.matrix
     light = np.exp(-density).reshape(height, width, 3)
     if stain.blur > 0:
         for channel in range(3):
             gaussian_filter(light[..., channel], stain.blur, output=light[..., channel], truncate=3)
-    light *= light_HW3((height, width), stain)
+    light *= empty_glass((height, width), stain)
     light += rng.standard_normal(light.shape, dtype=np.float32) * np.float32(stain.noise)
-    return np.clip(light + 0.5, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(light + 0.5, 0, 255), dtype=np.uint8)
 
 
-def light_HW3(shape: tuple[int, int], stain: Stain) -> Floats:
+def empty_glass(shape: tuple[int, int], stain: Stain) -> Floats:
     """What the camera would see of empty glass, 0 to 255, for a picture of `shape` (rows, columns)."""
     rows = np.linspace(-0.5, 0.5, shape[0], dtype=np.float32)[:, None]
     columns = np.linspace(-0.5, 0.5, shape[1], dtype=np.float32)[None, :]
@@ -95,20 +95,20 @@ def light_HW3(shape: tuple[int, int], stain: Stain) -> Floats:
 def optical_density(rgb_HW3: Pixels, stain: Stain) -> Floats:
     """Optical density (H x W x 3) of a picture against the empty glass of its slide."""
     intensity = np.maximum(rgb_HW3.astype(np.float32), 1)
-    density: Floats = -np.log(intensity / light_HW3(rgb_HW3.shape[:2], stain))
+    density: Floats = -np.log(intensity / empty_glass(rgb_HW3.shape[:2], stain))
     return density
 
 
 def unmix(rgb_HW3: Pixels, stain: Stain) -> Floats:
     """Dye concentrations (H x W x S) of a picture: the inverse of `develop`, apart from focus and noise.
 
-    Only as good as the dyes are different: the blue ones of some Papanicolaou stains hardly are, and nothing that
-    is measured on cells relies on telling them apart.
+    Only as good as the dyes are different: the blue ones of some Papanicolaou stains hardly are, and nothing
+    that is measured on cells relies on telling them apart.
 
     Source: colour deconvolution, Ruifrok and Johnston 2001.
     """
     density = optical_density(rgb_HW3, stain)
-    concentrations = density.reshape(-1, 3) @ np.linalg.inv(stain.matrix_S3).astype(np.float32)
+    concentrations = density.reshape(-1, 3) @ np.linalg.inv(stain.matrix).astype(np.float32)
     return np.asarray(concentrations.reshape(*rgb_HW3.shape[:2], len(stain.dyes)), dtype=np.float32)
 
 
@@ -116,7 +116,9 @@ def texture(rng: np.random.Generator, shape: tuple[int, int], scale: float) -> F
     """Smooth noise (H x W) of zero mean and unit deviation; `scale` is the deviation of its kernel, px."""
     step = max(int(scale / 2), 1)
     coarse = (shape[0] // step + 2, shape[1] // step + 2)
-    noise = gaussian_filter(rng.standard_normal(coarse, dtype=np.float32), scale / step, mode="wrap", truncate=3)
+    noise = gaussian_filter(
+        rng.standard_normal(coarse, dtype=np.float32), scale / step, mode="wrap", truncate=3
+    )
     if step > 1:
         noise = _enlarge(noise, step)
     noise = noise[: shape[0], : shape[1]]
@@ -129,7 +131,7 @@ def _stain(rng: np.random.Generator, dyes: tuple[str, ...], pairs_S23: NDArray, 
     matrix *= np.exp(rng.normal(0, 0.04, matrix.shape))
     return Stain(
         dyes=dyes,
-        matrix_S3=(matrix / matrix.mean(axis=1, keepdims=True)).astype(np.float32),
+        matrix=(matrix / matrix.mean(axis=1, keepdims=True)).astype(np.float32),
         white_3=np.clip(white_3, 180, 252).astype(np.float32),
         tilt=(float(rng.uniform(-0.07, 0.07)), float(rng.uniform(-0.07, 0.07))),
         blur=float(rng.uniform(0.35, 0.85)),
@@ -138,12 +140,9 @@ def _stain(rng: np.random.Generator, dyes: tuple[str, ...], pairs_S23: NDArray, 
 
 
 def _enlarge(noise: Floats, step: int) -> Floats:
-    """Linear interpolation by a whole factor along both axes."""
-    for axis in (0, 1):
-        share = (np.arange(step, dtype=np.float32) / step).reshape((1, step, 1) if axis == 0 else (1, 1, step))
-        low, high = (
-            (noise[:-1, None], noise[1:, None]) if axis == 0 else (noise[:, :-1, None], noise[:, 1:, None])
-        )
-        between = low + (high - low) * share
-        noise = between.reshape((-1, noise.shape[1]) if axis == 0 else (noise.shape[0], -1))
+    """Linear interpolation by a whole factor along both axes; the last row and column are used up."""
+    share = (np.arange(step, dtype=np.float32) / step)[:, None]
+    for _ in range(2):
+        between = noise[:-1, None] + (noise[1:] - noise[:-1])[:, None] * share
+        noise = np.asarray(between.reshape(-1, noise.shape[1]).T, dtype=np.float32)
     return noise

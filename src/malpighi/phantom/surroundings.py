@@ -1,4 +1,4 @@
-"""What else lies on a smear: debris, passing squamous cells and leucocytes, all clear of the cell in question."""
+"""What else lies on a smear: debris, passing squamous cells and leucocytes, clear of the cell in question."""
 
 import numpy as np
 
@@ -21,9 +21,7 @@ def paint_debris(
     field_HWS[..., 1] += np.float32(0.05) * clouds * away
 
 
-def paint_passing_cells(
-    field_HWS: Floats, keep_out: Contour, mpp: float, rng: np.random.Generator
-) -> None:
+def paint_passing_cells(field_HWS: Floats, keep_out: Contour, mpp: float, rng: np.random.Generator) -> None:
     """Mature squamous cells that reach in from outside and stay clear of `keep_out`."""
     for _ in range(int(rng.choice([0, 1, 1, 2]))):
         area = rng.uniform(500, 1300) / mpp**2
@@ -33,7 +31,11 @@ def paint_passing_cells(
         centre = (keep_out.x + float(distance * np.cos(angle)), keep_out.y + float(distance * np.sin(angle)))
         nucleus = Contour(*centre, smooth_radii(rng, float(rng.uniform(30, 48) / mpp**2), 1.15))
         paint_cytoplasm(
-            field_HWS, Plan((nucleus,), Contour(*centre, radii)), cytoplasm_of("squamous_mature", rng), mpp, rng
+            field_HWS,
+            Plan((nucleus,), Contour(*centre, radii)),
+            cytoplasm_of("squamous_mature", rng),
+            mpp,
+            rng,
         )
         paint_nucleus(field_HWS, nucleus, Chromatin(0.55, 0.3 / mpp, 0.0, 0.15), rng)
 

@@ -46,7 +46,7 @@ def run_evaluate(context: Context, stage: Evaluate, work: Path) -> StageResult:
 
 
 def _drop_stale(context: Context, marker: Path) -> None:
-    """A working folder without the marker is new: rows that lie about are of other models or other settings."""
+    """A working folder without the marker is new: rows that lie about are of other models or settings."""
     if not marker.exists():
         for path in context.folder.predictions.iterdir():
             path.unlink()
@@ -54,18 +54,20 @@ def _drop_stale(context: Context, marker: Path) -> None:
 
 
 def chosen_samples(context: Context, stage: Evaluate) -> list[Sample]:
-    """The test samples that are examined, in corpus order; at most `per_exam` an exam, drawn by the run's seed."""
-    pool = [sample for sample in context.samples(Split.TEST) if sample.task in stage.tasks]
-    if not stage.per_exam:
-        return pool
+    """The test samples that are examined, exam by exam; at most `per_exam` of each, drawn by the run's seed.
+
+    Answers of one exam are about equally long, so batches of one exam end together.
+    """
     rng = np.random.default_rng(context.recipe.seed)
-    exams: dict[str, list[str]] = {}
-    for sample in pool:
-        exams.setdefault(sample.exam, []).append(sample.id)
-    kept: set[str] = set()
-    for ids in exams.values():
-        kept.update(rng.permutation(ids)[: stage.per_exam].tolist())
-    return [sample for sample in pool if sample.id in kept]
+    exams: dict[str, list[Sample]] = {}
+    for sample in context.samples(Split.TEST):
+        if sample.task in stage.tasks:
+            exams.setdefault(sample.exam, []).append(sample)
+    chosen: list[Sample] = []
+    for _, members in sorted(exams.items()):
+        count = min(stage.per_exam or len(members), len(members))
+        chosen += [members[i] for i in sorted(rng.permutation(len(members))[:count])]
+    return chosen
 
 
 def _ask_model(
@@ -76,7 +78,7 @@ def _ask_model(
     on_progress: Callable[[int, int], None],
 ) -> list[Failure]:
     name, source = model
-    engine = TransformersEngine(start_model(context, source))
+    engine = TransformersEngine(start_model(context, source), batch_size=stage.batch_size)
     made_from = context.folder.done(source)
     options = EvaluateOptions(
         model=name,

@@ -4,7 +4,8 @@ import logging
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from itertools import chain
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from malpighi.datasets.catalogue import ADAPTERS, find_datasets
 from malpighi.datasets.split import Member, SplitPlan, assign, rule_text
 from malpighi.datasets.windows import Window, cut
 from malpighi.errors import ConfigError, DataError
-from malpighi.phantom.generate import cell_items, region_items
+from malpighi.phantom.batch import render_part
 from malpighi.pipeline.context import Context, StageResult
 from malpighi.pipeline.recipe import Data
 from malpighi.records import Boxes, Failure, Item, MaskRef, Sample
@@ -24,6 +25,7 @@ from malpighi.records import Boxes, Failure, Item, MaskRef, Sample
 log = logging.getLogger(__name__)
 
 PHANTOM = "phantom"
+PER_PART = 60
 
 
 def run_data(context: Context, stage: Data, work: Path) -> StageResult:
@@ -68,7 +70,7 @@ def listing(folder: Path) -> list[tuple[str, int]]:
 def expected_counts(stage: Data) -> tuple[int, int]:
     """(images, questions) that the stage will find, from settings and the adapters' own counts."""
     if not stage.folder:
-        # A cell gives a category, a description, an open question and two observations; a region one question.
+        # A cell gives a category, a description, an open question, two observations; a region one question.
         return stage.phantom.cells + stage.phantom.regions, 5 * stage.phantom.cells + stage.phantom.regions
     sets = find_datasets(stage.folder)
     images = sum(len(image_files(folder)) for folder in sets.values())
@@ -98,18 +100,22 @@ def _pieces(item: Item | Failure, side: int) -> Iterator[Item | Failure]:
 def _phantom(
     context: Context, stage: Data, plan: SplitPlan
 ) -> Iterator[tuple[int, int, str, Item | Failure]]:
-    seed, wanted = context.recipe.seed, stage.phantom
-    total = wanted.cells + wanted.regions
-    pictures: set[str] = set()
+    wanted = stage.phantom
+    parts = [
+        (kind, context.recipe.seed, first, min(PER_PART, count - first))
+        for kind, count in (("cells", wanted.cells), ("regions", wanted.regions))
+        for first in range(0, count, PER_PART)
+    ]
     items: list[Item] = []
-    for item in chain(cell_items(seed, wanted.cells), region_items(seed, wanted.regions)):
-        pictures.add(item.sample.images[0].key)
-        context.tell(len(pictures), total, "rendering")
-        items.append(item)
+    # Fresh processes: a fork of a process that runs torch's threads may hang.
+    with ProcessPoolExecutor(context.recipe.threads, get_context("spawn")) as pool:
+        for done, rendered in enumerate(pool.map(render_part, parts), 1):
+            items += rendered
+            context.tell(done * PER_PART, len(parts) * PER_PART, "rendering")
     splits = assign((Member(item.sample.group, item.sample.scale) for item in items), plan)
     for item in items:
         sample = msgspec.structs.replace(item.sample, split=splits[item.sample.group])
-        yield total, total, PHANTOM, Item(sample, item.blobs)
+        yield len(parts) * PER_PART, len(parts) * PER_PART, PHANTOM, Item(sample, item.blobs)
 
 
 def _boxes(sample: Sample) -> int:

@@ -92,7 +92,7 @@ class RunFolder:
         return float(record["seconds"])
 
     def finish(self, name: str, done: Done, failures: Sequence[Failure]) -> None:
-        """Turn the working folder into the finished stage: done.json is written into it, then it is renamed."""
+        """Turn the working folder into the finished stage: write done.json into it, then rename it."""
         part, final = self.part(name), self.stage(name)
         with replacing(part / "failures.jsonl") as file:
             file.writelines(to_json(failure) + b"\n" for failure in failures)
@@ -153,6 +153,6 @@ class RunFolder:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise UserError(
-                    f"another run is at work in {self.root}; wait for it, end it, or give --work another folder"
+                    f"another run is at work in {self.root}; wait for it, end it, or give another folder"
                 ) from error
             yield

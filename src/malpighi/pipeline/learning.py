@@ -97,7 +97,7 @@ def mixture(pool: Sequence[Sample], count: int, balance: float, seed: int) -> li
     drawn: list[Sample] = []
     for members, wanted in zip(exams.values(), counts, strict=True):
         rounds = -(-int(wanted) // len(members))
-        order = np.concatenate([rng.permutation(len(members)) for _ in range(rounds)]) if rounds else []
+        order = [int(i) for _ in range(rounds) for i in rng.permutation(len(members))]
         drawn += [members[i] for i in order[: int(wanted)]]
     return [drawn[i] for i in rng.permutation(len(drawn))]
 

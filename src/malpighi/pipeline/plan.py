@@ -1,8 +1,8 @@
 """What a run will do and cost, told before anything runs.
 
-Time is estimated from the arithmetic of each stage and a short measurement of this machine: matrix speed, and the
-overhead of a small operation, which rules on a CPU with a miniature. It is an estimate: the note of each finished
-stage says what it really took.
+Time is estimated from the arithmetic of each stage and a short measurement of this machine: matrix speed, and
+the overhead of a small operation, which rules on a CPU with a miniature. `malpighi status` tells what each
+finished stage really took.
 """
 
 import json
@@ -205,7 +205,7 @@ def _estimate(stage: Stage, cost: _Cost) -> tuple[str, int, float, float]:
 
 
 def _classifier_seconds(side: int, machine: Machine) -> float:
-    """Seconds to learn from one image: EfficientNet-B0 takes 0.39 GFLOP at 224 px, at a tenth of matrix speed."""
+    """Seconds to learn from one image; EfficientNet-B0 takes 0.39 GFLOP at 224 px, far below matrix speed."""
     return 3 * 2 * 0.39e9 * (side / 224) ** 2 / (0.1 * machine.flops)
 
 

@@ -14,7 +14,7 @@ from malpighi.training.reinforce import ReinforceConfig
 from malpighi.training.supervised import SupervisedConfig
 
 
-class Phantom(Settings):
+class Phantom(Settings, frozen=True):
     """How much synthetic data to render.
 
     Attributes:
@@ -26,7 +26,7 @@ class Phantom(Settings):
     regions: int
 
 
-class Data(Settings, kw_only=True, tag="data"):
+class Data(Settings, frozen=True, kw_only=True, tag="data"):
     """Stage: fill the corpus, from a folder of data sets or from the phantom.
 
     Attributes:
@@ -44,7 +44,7 @@ class Data(Settings, kw_only=True, tag="data"):
     max_boxes: int = 6
 
 
-class Build(Settings, kw_only=True, tag="build"):
+class Build(Settings, frozen=True, kw_only=True, tag="build"):
     """Stage: take weights from a folder, or build the family's architecture in miniature.
 
     Attributes:
@@ -56,7 +56,7 @@ class Build(Settings, kw_only=True, tag="build"):
     size: TinySize = TinySize()
 
 
-class Supervised(Settings, kw_only=True, tag="supervised"):
+class Supervised(Settings, frozen=True, kw_only=True, tag="supervised"):
     """Stage: alignment or instruction tuning.
 
     Attributes:
@@ -72,7 +72,7 @@ class Supervised(Settings, kw_only=True, tag="supervised"):
     train: SupervisedConfig
 
 
-class Reinforce(Settings, kw_only=True, tag="reinforce"):
+class Reinforce(Settings, frozen=True, kw_only=True, tag="reinforce"):
     """Stage: reinforcement.
 
     Attributes:
@@ -88,7 +88,7 @@ class Reinforce(Settings, kw_only=True, tag="reinforce"):
     train: ReinforceConfig
 
 
-class Classify(Settings, kw_only=True, tag="classify"):
+class Classify(Settings, frozen=True, kw_only=True, tag="classify"):
     """Stage: the small network to compare with.
 
     Attributes:
@@ -98,7 +98,7 @@ class Classify(Settings, kw_only=True, tag="classify"):
     train: ClassifyConfig
 
 
-class Evaluate(Settings, kw_only=True, tag="evaluate"):
+class Evaluate(Settings, frozen=True, kw_only=True, tag="evaluate"):
     """Stage: let every model answer the test samples.
 
     Attributes:
@@ -118,7 +118,7 @@ class Evaluate(Settings, kw_only=True, tag="evaluate"):
     max_new_tokens: int = 96
 
 
-class Report(Settings, kw_only=True, tag="report"):
+class Report(Settings, frozen=True, kw_only=True, tag="report"):
     """Stage: tables and one self-contained page.
 
     Attributes:
@@ -135,7 +135,7 @@ class Report(Settings, kw_only=True, tag="report"):
 Stage = Data | Build | Supervised | Reinforce | Classify | Evaluate | Report
 
 
-class Recipe(Settings, kw_only=True):
+class Recipe(Settings, frozen=True, kw_only=True):
     """Everything a run needs to be repeated.
 
     Attributes:
@@ -160,7 +160,9 @@ class Recipe(Settings, kw_only=True):
 
 
 def with_settings(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
-    """The recipe with `a.b=c` applied; a stage's settings may be named from the stage on (`reinforce.train.steps=9`).
+    """The recipe with `a.b=c` applied; a stage's settings are named from the stage on.
+
+    For example `reinforce.train.steps=9` stands for `stages.reinforce.train.steps=9`.
 
     Raises:
         ConfigError: no such setting, a value of the wrong type, or a stage that starts from an unknown one.
@@ -169,6 +171,22 @@ def with_settings(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     changed = override(recipe, paths)
     check(changed)
     return changed
+
+
+def source_of(recipe: Recipe, setting: str) -> str:
+    """Where a setting's number comes from: the entry of its longest named parent; "" where none is named.
+
+    Example:
+        >>> recipe = Recipe(
+        ...     name="r", size="s", title="t", prompt=PromptStyle(family="qwen3_vl"), stages={},
+        ...     sources={"prompt": "our choice", "prompt.budgets": "paper"},
+        ... )
+        >>> [source_of(recipe, name) for name in ("prompt.budgets.roi", "prompt.think", "seed")]
+        ['paper', 'our choice', '']
+    """
+    parts = setting.split(".")
+    names = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((recipe.sources[name] for name in names if name in recipe.sources), "")
 
 
 def check(recipe: Recipe) -> None:

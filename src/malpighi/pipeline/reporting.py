@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from malpighi.evaluation.cases import Case, case_of
+from malpighi.evaluation.majority import MODEL as MAJORITY
 from malpighi.evaluation.report import DatasetRow, ReportInput, styles_of, write_report
 from malpighi.evaluation.rows import read_predictions
 from malpighi.evaluation.statistics import Bootstrap
 from malpighi.evaluation.tables import Results, exam_confusions, results, to_dict
 from malpighi.pipeline.context import Context, StageResult
-from malpighi.pipeline.evaluating import CLASSIFIER, MAJORITY
+from malpighi.pipeline.evaluating import CLASSIFIER
 from malpighi.pipeline.folder import RunFolder
 from malpighi.pipeline.recipe import Data, Evaluate, Recipe, Report
 from malpighi.pixels import decode_image
@@ -45,7 +46,7 @@ def predictions(folder: RunFolder, evaluation: Evaluate) -> list[Prediction]:
 
 
 def compared(evaluation: Evaluate) -> list[tuple[str, str]]:
-    """The pairs of models whose difference is tested: each stage with the next, first with last, classifier with last."""
+    """The pairs that are tested: each model with the next, the first and the classifier with the last."""
     names = list(evaluation.models)
     pairs = list(pairwise(names))
     if len(names) > 2:
@@ -89,8 +90,8 @@ def _summary(context: Context) -> str:
         else "the phantom: synthetic pictures with exact labels"
     )
     return (
-        f"Learnt from and examined on {source}. The model is a {recipe.prompt.facts.architecture} and was examined on "
-        "groups (patients, slides) that no stage has seen."
+        f"Learnt from and examined on {source}. The model is of family {recipe.prompt.family}; it was "
+        "examined on groups (patients, slides) that no stage has seen."
     )
 
 

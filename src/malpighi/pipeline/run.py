@@ -2,9 +2,9 @@
 
     malpighi run mini --work runs/mini
 
-A stage is done when its folder stands under its final name; its done.json holds a hash of the stage's settings and of
-everything before it. Kill the run anywhere and give the same command again: finished stages are kept, a half-done one
-goes on from its last checkpoint or last written row, and the result is the same.
+A stage is done when its folder stands under its final name; its done.json holds a hash of the settings and
+of everything it was made from. Kill the run anywhere and give the same command again: finished stages are
+kept, a half-done one goes on from its last checkpoint or last written row, and the result is the same.
 """
 
 import errno
@@ -99,7 +99,7 @@ def run(recipe: Recipe, root: Path, listener: Listener) -> RunResult:
     """
     check(recipe)
     folder = RunFolder(root)
-    with _mending(folder):
+    with _Mending(folder):
         root.mkdir(parents=True, exist_ok=True)
         with folder.locked():
             return _run_stages(recipe, folder, listener)
@@ -108,7 +108,7 @@ def run(recipe: Recipe, root: Path, listener: Listener) -> RunResult:
 def _run_stages(recipe: Recipe, folder: RunFolder, listener: Listener) -> RunResult:
     set_threads(recipe.threads)
     log_to(folder.log)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
     folder.write_recipe(recipe, environment())
     failures: list[Failure] = []
     seconds: dict[str, float] = {}
@@ -195,7 +195,7 @@ def _commit() -> str:
     return answer.stdout.strip()
 
 
-class _mending:
+class _Mending:
     """Turn failures of the disk into words that say what to do; whatever library they surfaced in."""
 
     def __init__(self, folder: RunFolder) -> None:
@@ -210,7 +210,7 @@ class _mending:
         number = error.errno if isinstance(error, OSError) else None
         if number in _FULL or self._full():
             raise UserError(
-                f"the disk that holds {self.root} is full; free space, or give --work a folder on another disk. "
+                f"the disk of {self.root} is full; free space, or give --work a folder on another disk. "
                 "What is finished is kept: the same command goes on from there"
             ) from error
         if number in _FORBIDDEN:

@@ -4,8 +4,8 @@
     malpighi run mini --data FOLDER         on real data sets
     malpighi run mini --set size=smoke      every stage in about a minute, to see that it runs
 
-The miniature has the architecture of Qwen2.5-VL or Qwen3-VL and random weights; what it learns, it learns here.
-It shows that every part works and is measured; it is no model for any patient.
+The miniature has the architecture of Qwen2.5-VL or Qwen3-VL and random weights; what it learns, it learns
+here. It shows that every part works and is measured; it is no model for any patient.
 """
 
 from typing import NamedTuple
@@ -34,7 +34,7 @@ TAUGHT = (*GRADED, TaskKind.CAPTION)
 
 
 class Steps(NamedTuple):
-    """How much of everything a size takes: pictures rendered, optimizer steps, test samples per exam (0: all)."""
+    """How much a size takes: pictures, optimizer steps, test samples per exam (0: all), answer length."""
 
     cells: int
     regions: int
@@ -43,11 +43,14 @@ class Steps(NamedTuple):
     reinforce: int
     classify: int
     per_exam: int
+    answer: int = 96
 
 
 SIZES = {
     "demo": Steps(cells=1800, regions=900, align=60, supervise=300, reinforce=60, classify=150, per_exam=0),
-    "smoke": Steps(cells=72, regions=72, align=4, supervise=8, reinforce=2, classify=4, per_exam=4),
+    "smoke": Steps(
+        cells=72, regions=72, align=4, supervise=8, reinforce=2, classify=4, per_exam=4, answer=16
+    ),
     "real": Steps(cells=0, regions=0, align=60, supervise=900, reinforce=100, classify=400, per_exam=0),
 }
 
@@ -81,7 +84,7 @@ def mini(size: str = "", family: str = "qwen2_5_vl", data: str = "", seed: int =
             "data": Data(
                 folder=data,
                 phantom=Phantom(cells=steps.cells, regions=steps.regions),
-                windows={"dsb2018_he": 80},
+                windows={"dsb2018_he": 80, "ebhi_seg": 256},
                 max_boxes=6,
             ),
             "build": Build(size=TinySize()),
@@ -98,7 +101,9 @@ def mini(size: str = "", family: str = "qwen2_5_vl", data: str = "", seed: int =
             "reinforce": Reinforce(
                 start="supervise",
                 tasks=GRADED,
-                train=ReinforceConfig(steps=steps.reinforce, learning_rate=1e-4, warmup_steps=3),
+                train=ReinforceConfig(
+                    steps=steps.reinforce, learning_rate=1e-4, warmup_steps=3, max_new_tokens=steps.answer
+                ),
             ),
             "classify": Classify(train=ClassifyConfig(steps=steps.classify)),
             "evaluate": Evaluate(
@@ -109,8 +114,9 @@ def mini(size: str = "", family: str = "qwen2_5_vl", data: str = "", seed: int =
                     "reinforced": "reinforce",
                 },
                 classifier="classify",
-                tasks=GRADED,
+                tasks=TAUGHT,
                 per_exam=steps.per_exam,
+                max_new_tokens=steps.answer,
             ),
             "report": Report(evaluation="evaluate"),
         },
@@ -118,4 +124,41 @@ def mini(size: str = "", family: str = "qwen2_5_vl", data: str = "", seed: int =
     )
 
 
-SOURCES: dict[str, str] = {}
+_CHOICE = "our choice"
+_TRL = "upstream default: TRL 1.16"
+_SMARTPATH = "paper: SmartPath-R1"
+_LORA = f"{_SMARTPATH} 4.6 has rank 32, alpha 128; the miniature trains every weight"
+
+# Where each number comes from; a name stands for everything below it.
+SOURCES: dict[str, str] = {
+    "seed": _CHOICE,
+    "threads": f"{_CHOICE}: the two cores of a small machine",
+    "prompt.budgets": f"{_CHOICE}: 16 tokens a picture, so that a step takes half a second on two cores "
+    f"({_SMARTPATH} 4.6 has 256 for regions and 1024 for slides)",
+    "stages.data.phantom": _CHOICE,
+    "stages.data.fractions": _CHOICE,
+    "stages.data.windows": f"{_CHOICE}: a window holds a handful of objects, whose boxes fit the answer",
+    "stages.data.max_boxes": f"{_CHOICE}: six boxes are about 90 tokens",
+    "stages.build.size": f"{_CHOICE}: about 2.5 M parameters",
+    "stages.align": _CHOICE,
+    "stages.supervise": _CHOICE,
+    "stages.align.train.weight_decay": f"{_SMARTPATH} 4.6",
+    "stages.supervise.train.weight_decay": f"{_SMARTPATH} 4.6",
+    "stages.align.train.max_grad_norm": "upstream default: transformers",
+    "stages.supervise.train.max_grad_norm": "upstream default: transformers",
+    "stages.align.train.lora": _LORA,
+    "stages.supervise.train.lora": _LORA,
+    "stages.reinforce": _CHOICE,
+    "stages.reinforce.train.group": f"{_SMARTPATH} 4.6: G = 8",
+    "stages.reinforce.train.beta": f"{_SMARTPATH} 4.6",
+    "stages.reinforce.train.epsilon": f"{_SMARTPATH} 4.6",
+    "stages.reinforce.train.epsilon_high": f"{_SMARTPATH} 4.6: symmetric (Patho-R1's DAPO clips higher)",
+    "stages.reinforce.train.weight_decay": f"{_SMARTPATH} 4.6",
+    "stages.reinforce.train.rewards": f"{_SMARTPATH} eq. 5: task + lambda * format, lambda = 1",
+    "stages.reinforce.train.temperature": _TRL,
+    "stages.reinforce.train.max_grad_norm": "upstream default: transformers",
+    "stages.reinforce.train.lora": _LORA,
+    "stages.classify": _CHOICE,
+    "stages.evaluate": _CHOICE,
+    "stages.report": _CHOICE,
+}

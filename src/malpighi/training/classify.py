@@ -1,8 +1,8 @@
-"""The small network that every vision-language model must be compared with: EfficientNet-B0, one head per exam.
+"""The small network that every vision-language model must be compared with: EfficientNet-B0.
 
 Source: Singpath-VL Table 4 compares against an EfficientNet-B0 trained on the same cells, and it wins there.
-Departs: one backbone is shared by all choice exams of a run (a head each), and starts from random weights by default,
-as the miniature vision-language model does.
+Departs: one backbone is shared by all choice exams of a run (a head each), and starts from random weights, as
+the miniature vision-language model does.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from malpighi.training.runtime import Curve, OnStep
 # Shape suffixes: B batch, K classes of an exam.
 
 
-class ClassifyConfig(Settings):
+class ClassifyConfig(Settings, frozen=True):
     """Settings of the classifier stage.
 
     Attributes:
@@ -52,7 +52,7 @@ def train_classifier(
     seed: int,
     on_step: OnStep | None = None,
 ) -> Curve:
-    """Train one backbone with a head per choice exam on the first image of each sample, and save it in `folder`.
+    """Train one backbone with a head per choice exam on the first image of each sample, and save it.
 
     Args:
         samples: training samples; those without a Choice answer are passed over.
@@ -96,10 +96,10 @@ def train_classifier(
 
 
 def _weights(samples: Sequence[Sample]) -> np.ndarray:
-    """Drawing weights by which every exam is seen with the square root of its size: small exams are not drowned."""
-    exams, inverse, counts = np.unique([s.exam for s in samples], return_inverse=True, return_counts=True)
+    """Drawing weights: an exam is seen with the square root of its size, so that none is drowned."""
+    _, inverse, counts = np.unique([s.exam for s in samples], return_inverse=True, return_counts=True)
     weight = 1.0 / np.sqrt(counts)[inverse]
-    return weight / weight.sum()
+    return np.asarray(weight / weight.sum())
 
 
 def _loss(

@@ -1,9 +1,9 @@
 """Reinforcement: GRPO and DAPO through TRL's GRPOTrainer, rewarded by the graders of the evaluation.
 
-Source: SmartPath-R1 eq. 2-5 and section 4.6 (GRPO: beta .001, epsilon .2, G = 8, reward = task + lambda * format);
-Patho-R1 3.4 (DAPO: token-level loss, clip-higher, no KL).
-Departs: the task reward is the robust grader's score by default (order-free detection, effective-order BLEU), because
-the paper's AP50 pays for listing boxes for ever and its BLEU-4 gives nothing to a right answer of three words.
+Source: SmartPath-R1 eq. 2-5 and section 4.6 (GRPO: beta .001, epsilon .2, G = 8, reward = task + lambda *
+format); Patho-R1 3.4 (DAPO: token-level loss, clip-higher, no KL).
+Departs: the task reward is the robust grader's score by default (order-free detection, effective-order BLEU):
+the paper's AP50 pays for listing boxes for ever, its BLEU-4 gives nothing to a right answer of three words.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 import torch
-from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
+from datasets import Dataset
 from malpighi.config import Settings
 from malpighi.errors import ConfigError
 from malpighi.grading.reward import DEFAULT_WEIGHTS, RewardWeights, reward
@@ -29,7 +29,7 @@ from malpighi.training.supervised import Lora, lora_config
 GradeText = Callable[[Sample, str, Prompt, bool], Grade]
 
 
-class ReinforceConfig(Settings):
+class ReinforceConfig(Settings, frozen=True):
     """Settings of the reinforcement stage.
 
     Attributes:
@@ -102,7 +102,7 @@ class Rewards:
         self,
         completions: list[Any],
         completion_ids: list[list[int]],
-        id: list[str],  # noqa: A002  (TRL passes dataset columns by name)
+        id: list[str],
         log_metric: Callable[[str, float], None],
         **_: Any,
     ) -> list[float]:
@@ -183,8 +183,8 @@ def _dataset(samples: Sequence[Sample], pictures: Pictures) -> Dataset:
 def _prepare_processor(vlm: Vlm) -> None:
     """Resizing has been done; the processor's own would move the pixels that boxes are counted in.
 
-    TRL pads prompts on the left itself but takes the image tokens' places from the processor's padding: on the
-    right they would stand over other tokens.
+    TRL pads prompts on the left itself but takes the image tokens' places from the processor's padding: were
+    that on the right, they would stand over other tokens.
     """
     vlm.processor.image_processor.do_resize = False
     vlm.processor.tokenizer.padding_side = "left"
@@ -222,6 +222,7 @@ def _arguments(config: ReinforceConfig, runtime: StageRuntime, vlm: Vlm, seed: i
         scale_rewards=config.scale_rewards,
         generation_kwargs={"suppress_tokens": [vlm.token_id(token) for token in VISION_TOKENS]},
         logging_steps=config.log_every,
+        logging_nan_inf_filter=False,
         save_steps=config.save_every,
         save_total_limit=2,
         seed=seed,

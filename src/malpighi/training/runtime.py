@@ -41,7 +41,7 @@ class StageRuntime:
     def last_checkpoint(self) -> str | None:
         """The newest whole checkpoint to go on from; None at a fresh start.
 
-        A checkpoint killed while it was being written lacks the trainer state, which is saved last; it is passed over.
+        A checkpoint killed while being written lacks the trainer state, saved last; it is passed over.
         """
         whole = [c for c in self.checkpoints.glob("checkpoint-*") if (c / "trainer_state.json").is_file()]
         for broken in set(self.checkpoints.glob("checkpoint-*")) - set(whole):
@@ -63,7 +63,7 @@ class Progress(TrainerCallback):
         loss = values.get("loss")
         if loss is not None and not torch.isfinite(torch.tensor(loss)):
             raise DataError(
-                f"the loss became {loss} at step {state.global_step}; lower the learning rate or look at the last batch"
+                f"the loss became {loss} at step {state.global_step}; lower the learning rate and run again"
             )
         if self.on_step is not None:
             self.on_step(int(state.global_step), int(state.max_steps), values)
@@ -110,7 +110,7 @@ def fit(make_trainer: Callable[[], Trainer], vlm: Vlm, runtime: StageRuntime) ->
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Progress is told by our listener; one deprecation that TRL's own defaults trigger is not the user's affair."""
+    """Our listener tells the progress; a deprecation that TRL's defaults trigger is not the user's affair."""
     with quiet_transformers(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
         yield
@@ -131,6 +131,6 @@ def save_trained(vlm: Vlm, model: Any, folder: Path) -> None:
 
 
 def set_threads(num_threads: int) -> None:
-    """Fix torch's CPU threads: the same count gives the same sums, so a resumed run repeats a straight one."""
+    """Fix torch's CPU threads: the same count gives the same sums, so a resumed run repeats a whole one."""
     if num_threads > 0:
         torch.set_num_threads(num_threads)

@@ -1,16 +1,16 @@
 """Supervised learning: alignment on captions and instruction tuning are one loop with two configurations.
 
-Built on TRL's SFTTrainer. The loss is the mean negative log-likelihood of the target tokens alone (prompt and image
-tokens are masked by `models/encode.py`, the only file that builds token sequences).
+Built on TRL's SFTTrainer. The loss is the mean negative log-likelihood of the target tokens alone; prompt and
+image tokens are masked by `models/encode.py`, the only file that builds token sequences.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
-from datasets import Dataset
 from peft import LoraConfig
 from trl import SFTConfig, SFTTrainer
 
+from datasets import Dataset
 from malpighi.config import Settings
 from malpighi.errors import ConfigError
 from malpighi.models.encode import encode
@@ -21,7 +21,7 @@ from malpighi.records import Sample
 from malpighi.training.runtime import Curve, StageRuntime, fit
 
 
-class Lora(Settings):
+class Lora(Settings, frozen=True):
     """A low-rank adapter; rank 0 trains every weight instead.
 
     Attributes:
@@ -35,7 +35,7 @@ class Lora(Settings):
     dropout: float = 0.0
 
 
-class SupervisedConfig(Settings):
+class SupervisedConfig(Settings, frozen=True):
     """Settings of one supervised stage.
 
     Attributes:
@@ -96,11 +96,11 @@ def train_supervised(
 
     Args:
         vlm: the model to train, in place.
-        samples: what to learn from; shuffled by `seed`.
+        samples: what to learn from, in this order.
         pictures: opens a sample's images at the model's resolution.
         config: the stage's settings.
         runtime: the stage's folder and listener; the trained model is saved in `runtime.model`.
-        seed: of data order and adapter initialisation.
+        seed: of adapter initialisation and dropout.
 
     Returns:
         One row per logged step: step, loss, entropy, token_accuracy, grad_norm, learning_rate.
@@ -153,6 +153,7 @@ def _arguments(config: SupervisedConfig, runtime: StageRuntime, seed: int) -> SF
         warmup_steps=config.warmup_steps,
         max_grad_norm=config.max_grad_norm,
         logging_steps=config.log_every,
+        logging_nan_inf_filter=False,
         logging_first_step=True,
         save_steps=config.save_every,
         save_total_limit=2,
@@ -161,6 +162,7 @@ def _arguments(config: SupervisedConfig, runtime: StageRuntime, seed: int) -> SF
         max_length=None,
         gradient_checkpointing=False,
         bf16=False,
+        train_sampling_strategy="sequential",
         remove_unused_columns=False,
         dataset_kwargs={"skip_prepare_dataset": True},
         dataloader_pin_memory=False,
