@@ -1,4 +1,4 @@
-"""Fixtures that several rooms share: a handful of phantom samples, and one miniature per family made from them."""
+"""Fixtures that several rooms share: a handful of phantom samples, and one miniature per family."""
 
 import logging
 from itertools import chain
@@ -50,7 +50,8 @@ def miniatures(tmp_path_factory, phantom_items):
     """The miniature of a family, built at first use."""
     from malpighi.models.pictures import Pictures
     from malpighi.models.prompt import PromptStyle, target_text
-    from malpighi.models.tiny import TinySize, build_tiny
+    from malpighi.models.sizes import TinySize
+    from malpighi.models.tiny import build_tiny
     from malpighi.pixels import decode_labels
 
     size = TinySize(

@@ -1,3 +1,6 @@
+import json
+
+import msgspec
 import pytest
 import yaml
 from hypothesis import given
@@ -16,10 +19,10 @@ class Optim(Settings, frozen=True):
 class Run(Settings, frozen=True, kw_only=True):
     size: str = "smoke"
     steps: int = 10
-    names: list[str] = []
+    names: list[str] = msgspec.field(default_factory=list)
     limit: int | None = None
     optim: Optim = Optim()
-    stages: dict[str, Optim] = {}
+    stages: dict[str, Optim] = msgspec.field(default_factory=dict)
 
 
 @pytest.mark.parametrize(
@@ -151,14 +154,10 @@ def test_the_order_of_keys_does_not_count(value):
 
 @given(JSON, JSON)
 def test_another_value_has_another_digest(one, other):
-    # JSON texts tell True from 1, which Python's `==` does not.
-    assert (digest(one) == digest(other)) == (repr(reordered_by_key(one)) == repr(reordered_by_key(other)))
-
-
-def reordered_by_key(value):
-    if isinstance(value, dict):
-        return {key: reordered_by_key(value[key]) for key in sorted(value)}
-    return [reordered_by_key(child) for child in value] if isinstance(value, list) else value
+    # As text, because Python's `==` does not tell True from 1.
+    assert (digest(one) == digest(other)) == (
+        json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+    )
 
 
 def test_what_a_digest_sees():
@@ -174,4 +173,4 @@ def test_what_a_digest_sees():
 
 
 def test_a_digest_is_the_same_in_every_release():
-    assert digest("malpighi", 1, {"b": [1.5, None], "a": True}) == "PIN"
+    assert digest("malpighi", 1, {"b": [1.5, None], "a": True}) == "259ae031af0c532a"

@@ -214,7 +214,9 @@ def phantom(
     from malpighi.phantom.generate import cell_items, region_items
     from malpighi.phantom.sheet import sheet
 
-    made = sheet(chain(cell_items(seed, count), region_items(seed, count // 2)))
+    items = chain(cell_items(seed, count, observations=0), region_items(seed, count // 2))
+    one_each = {item.sample.images[0].key: item for item in reversed(list(items))}
+    made = sheet(reversed(list(one_each.values())))
     with mending(out.parent), replacing(out) as file:
         made.save(file, "PNG")
     console.print(f"{out}: {made.width} x {made.height} px. Synthetic pictures; no patient.")

@@ -89,7 +89,7 @@ def duration(seconds: float) -> str:
     """Seconds in the unit a person would use.
 
     Example:
-        >>> duration(4.2), duration(75), duration(7300)
+        >>> duration(4.2), duration(75), duration(7320)
         ('4 s', '1 min 15 s', '2 h 2 min')
     """
     whole = round(seconds)

@@ -17,7 +17,8 @@ from malpighi.inference.scripted_engine import ScriptedEngine
 from malpighi.inference.transformers_engine import TransformersEngine
 from malpighi.models.families import FAMILIES
 from malpighi.models.prompt import Prompt
-from malpighi.models.tiny import TinySize, build_tiny
+from malpighi.models.sizes import TinySize
+from malpighi.models.tiny import build_tiny
 from malpighi.models.vlm import load_vlm
 from malpighi.records import Turn
 

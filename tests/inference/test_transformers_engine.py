@@ -13,7 +13,8 @@ from malpighi.inference.transformers_engine import TransformersEngine
 from malpighi.models.encode import encode_one
 from malpighi.models.families import FAMILIES, PAD_TOKEN, TURN_END, VISION_TOKENS
 from malpighi.models.prompt import Prompt
-from malpighi.models.tiny import TinySize, build_tiny
+from malpighi.models.sizes import TinySize
+from malpighi.models.tiny import build_tiny
 from malpighi.models.vlm import load_vlm
 from malpighi.records import Turn
 

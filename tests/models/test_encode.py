@@ -8,7 +8,8 @@ from malpighi.geometry import View
 from malpighi.models.encode import IGNORED, collate, encode, encode_one
 from malpighi.models.families import FAMILIES, IMAGE_TOKEN, PAD_TOKEN, TURN_END
 from malpighi.models.prompt import Prompt
-from malpighi.models.tiny import TinySize, build_tiny
+from malpighi.models.sizes import TinySize
+from malpighi.models.tiny import build_tiny
 from malpighi.models.vlm import load_vlm
 from malpighi.records import Turn
 

@@ -6,7 +6,8 @@ from transformers import Qwen2_5_VLForConditionalGeneration, Qwen3VLForCondition
 
 from malpighi.errors import ConfigError
 from malpighi.models.families import FAMILIES, PAD_TOKEN, SPECIAL_TOKENS, TAGS, TURN_END
-from malpighi.models.tiny import TinySize, build_tiny, train_tokenizer
+from malpighi.models.sizes import TinySize
+from malpighi.models.tiny import BRIGHT_FIELD_MEAN, build_tiny, train_tokenizer
 from malpighi.models.vlm import load_vlm
 
 TEXTS = ["Which class? (A) NILM, (B) ASC-US", "<think>Large nuclei.</think><answer>(B) ASC-US</answer>"]
@@ -31,7 +32,7 @@ def test_it_loads_as_the_real_architecture(family, tmp_path):
     assert not vlm.model.training
     images = vlm.processor.image_processor
     assert (images.patch_size, images.merge_size) == (vlm.family.patch, vlm.family.merge)
-    assert tuple(images.image_mean) == vlm.family.mean
+    assert list(images.image_mean) == BRIGHT_FIELD_MEAN
     assert vlm.model.lm_head.weight is vlm.model.model.language_model.embed_tokens.weight
 
 

@@ -7,7 +7,8 @@ from safetensors.torch import load_file, save_file
 
 from malpighi.errors import ConfigError, DataError
 from malpighi.models.families import FAMILIES
-from malpighi.models.tiny import TinySize, build_tiny
+from malpighi.models.sizes import TinySize
+from malpighi.models.tiny import build_tiny
 from malpighi.models.vlm import load_vlm
 
 SMALL = TinySize(hidden=64, layers=2, feed_forward=96, vision_hidden=32, vision_layers=2, vision_heads=2)

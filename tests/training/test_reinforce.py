@@ -13,9 +13,9 @@ from malpighi.models.encode import encode
 from malpighi.models.families import FAMILIES, PAD_TOKEN, TURN_END, VISION_TOKENS
 from malpighi.models.vlm import load_vlm
 from malpighi.records import Grade, Status
-from malpighi.training.reinforce import ReinforceConfig, Rewards, train_reinforce
+from malpighi.training.reinforce import Rewards, train_reinforce
 from malpighi.training.runtime import StageRuntime
-from malpighi.training.supervised import Lora
+from malpighi.training.settings import Lora, ReinforceConfig
 
 SETTINGS = {
     "steps": 2,
@@ -147,6 +147,10 @@ def test_the_curve_tells_reward_length_and_entropy(mini, tmp_path, beta):
     assert all(("kl" in row) == (beta > 0) for row in rows)
     assert all(any(name.startswith("score/") for name in row) for row in rows)
     assert all(0 < row["length"] <= 10 for row in rows)
+
+
+def test_a_stage_shorter_than_its_logging_still_has_a_curve(mini, tmp_path):
+    assert [row["step"] for row in train(mini, tmp_path, config(log_every=5))] == [1]
 
 
 def test_the_seed_alone_decides(mini, tmp_path):

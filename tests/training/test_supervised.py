@@ -1,5 +1,4 @@
 import shutil
-from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +10,8 @@ from malpighi.models.families import FAMILIES, TURN_END
 from malpighi.models.prompt import target_text
 from malpighi.models.vlm import load_vlm
 from malpighi.training.runtime import StageRuntime
-from malpighi.training.supervised import Batches, Lora, SupervisedConfig, train_supervised
+from malpighi.training.settings import Lora, SupervisedConfig
+from malpighi.training.supervised import Batches, train_supervised
 
 FOUR = SupervisedConfig(steps=4, batch_size=4, micro_batch=4, learning_rate=3e-3, log_every=1, save_every=2)
 LORA = Lora(rank=4, alpha=8)
@@ -103,7 +103,17 @@ def test_a_resumed_stage_ends_as_a_straight_one_bit_for_bit(miniatures, tmp_path
     assert same(weights(again), weights(tmp_path / "straight"))
 
 
-def test_samples_are_learnt_in_the_order_given(mini, tmp_path, monkeypatch):
+def test_a_stage_killed_after_its_last_step_only_saves(mini, tmp_path):
+    straight = train(mini, tmp_path / "straight", FOUR)
+    again = tmp_path / "again"
+    shutil.copytree(tmp_path / "straight" / "checkpoints", again / "checkpoints")
+    told = []
+    assert train(mini, again, FOUR, on_step=lambda *seen: told.append(seen)) == straight
+    assert not any("loss" in values for _, _, values in told)
+    assert (again / "model" / "model.safetensors").is_file()
+
+
+def test_batches_are_learnt_in_the_order_given(mini, tmp_path, monkeypatch):
     learnt = []
     collate = Batches.__call__
 
@@ -113,12 +123,15 @@ def test_samples_are_learnt_in_the_order_given(mini, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Batches, "__call__", recorded)
     train(mini, tmp_path)
-    assert learnt == [sample.id for sample in mini.samples[:16]]
+    given = [sample.id for sample in mini.samples[:16]]
+    assert [sorted(learnt[i : i + 4]) for i in range(0, 16, 4)] == [
+        sorted(given[i : i + 4]) for i in range(0, 16, 4)
+    ]
 
 
 @pytest.mark.parametrize("rank", [0, 4])
 def test_the_seed_alone_decides(mini, tmp_path, rank):
-    """Whatever the process drew before: a killed stage starts over in a new process and must repeat itself."""
+    """Whatever the process drew before: a stage that starts over in a new process repeats itself."""
     settings = replace_steps(2, lora=Lora(rank=rank, alpha=8, dropout=0.1))
     torch.manual_seed(11)
     one = train(mini, tmp_path / "one", settings)

@@ -1,9 +1,8 @@
 """What differs between the two families of vision-language models, as data.
 
 Sources: the configurations and processors of `transformers` (qwen2_5_vl, qwen3_vl) for patches, merging and
-token names; the published checkpoints' processor settings for normalisation; Qwen's grounding cookbooks for
-how each family writes boxes. Qwen2.5-VL was trained on pixels of the resized image, Qwen3-VL on 0 to 1000 of
-the image's sides.
+token names; Qwen's grounding cookbooks for how each family writes boxes. Qwen2.5-VL was trained on pixels of
+the resized image, Qwen3-VL on 0 to 1000 of the image's sides.
 """
 
 import msgspec
@@ -36,16 +35,12 @@ class Family(msgspec.Struct, frozen=True):
         patch: side of a patch of the vision tower, px.
         merge: patches per token along one side.
         frame: the frame in which it writes boxes.
-        mean: per channel (red, green, blue), of values 0 to 1.
-        std: per channel.
     """
 
     name: str
     patch: int
     merge: int
     frame: Frame
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
 
     @property
     def pixels_per_token(self) -> int:
@@ -59,16 +54,12 @@ FAMILIES: dict[str, Family] = {
         patch=14,
         merge=2,
         frame=Frame.RESIZED,
-        mean=(0.48145466, 0.4578275, 0.40821073),
-        std=(0.26862954, 0.26130258, 0.27577711),
     ),
     "qwen3_vl": Family(
         name="qwen3_vl",
         patch=16,
         merge=2,
         frame=Frame.RELATIVE1000,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
     ),
 }
 

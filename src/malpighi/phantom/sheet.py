@@ -62,4 +62,4 @@ def _answer(item: Item) -> str:
         return item.sample.options[answer.index]
     if isinstance(answer, Text):
         return answer.value
-    return f"{len(answer.boxes)} of {item.sample.question}"
+    return f"{item.sample.question.rstrip('.')}: {len(answer.boxes)}"

@@ -19,12 +19,10 @@ from malpighi.models.classifier import load_classifier
 from malpighi.models.prompt import Prompt
 from malpighi.pipeline.context import Context, StageResult
 from malpighi.pipeline.learning import start_model
-from malpighi.pipeline.recipe import Evaluate
+from malpighi.pipeline.recipe import CLASSIFIER, Evaluate
 from malpighi.records import Choice, Failure, Grade, Prediction, Sample, Split
 
 log = logging.getLogger(__name__)
-
-CLASSIFIER = "cnn"
 
 
 def run_evaluate(context: Context, stage: Evaluate, work: Path) -> StageResult:

@@ -49,7 +49,10 @@ def run_data(context: Context, stage: Data, work: Path) -> StageResult:
         raise DataError(
             f"no usable sample in {stage.folder}: {len(failures)} items failed, first {failures[:1]}"
         )
-    notes = {"sets": [_about(name, counts[name], left_out[name], failures) for name in counts]}
+    notes = {
+        "samples": sum(sum(splits.values()) for splits in counts.values()),
+        "sets": [_about(name, counts[name], left_out[name], failures) for name in counts],
+    }
     return StageResult(failures, notes)
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -119,7 +120,12 @@ def _texts(context: Context) -> list[str]:
 def _learned(work: Path, rows: Curve, samples: Sequence[Sample]) -> StageResult:
     save_curves(rows, work / "curves.jsonl")
     exams = Counter(sample.exam for sample in samples)
-    return StageResult([], {"samples": dict(sorted(exams.items())), "last": rows[-1] if rows else {}})
+    notes: dict[str, Any] = {"samples": len(samples), "of_exams": dict(sorted(exams.items()))}
+    for name in ("loss", "reward", "accuracy"):
+        values = [row[name] for row in rows if name in row]
+        if values:
+            notes[name] = f"{values[0]:.3f} to {values[-1]:.3f}"
+    return StageResult([], notes)
 
 
 def _on_step(context: Context) -> OnStep:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import torch
+import numpy as np
 
-from malpighi.models.tiny import TinySize
-from malpighi.models.vlm import family_in
+from malpighi.errors import ConfigError
+from malpighi.models.sizes import TinySize
 from malpighi.pipeline.filling import expected_counts
 from malpighi.pipeline.folder import RunFolder
 from malpighi.pipeline.recipe import (
@@ -81,18 +81,17 @@ def plan(recipe: Recipe, folder: RunFolder, machine: Machine | None = None) -> l
         folder: the run folder; finished stages are shown as such. It need not exist.
         machine: of the estimate; None measures this one (about a second).
     """
-    machine = machine or measure(recipe.threads)
+    machine = machine or measure()
     counts = _Counts.of(recipe)
     return [
         _row(name, stage, recipe, folder, _Cost(machine, counts)) for name, stage in recipe.stages.items()
     ]
 
 
-def measure(threads: int) -> Machine:
-    """Time matrix products and small operations on this machine, with the threads that a run uses."""
-    torch.set_num_threads(threads)
-    a, b = torch.rand(1024, 256), torch.rand(256, 512)
-    small = torch.rand(8)
+def measure() -> Machine:
+    """Time matrix products and small operations on this machine; about a tenth of a second."""
+    a, b = np.ones((1024, 256), np.float32), np.ones((256, 512), np.float32)
+    small = np.ones(8, np.float32)
     product = _time(lambda: a @ b, 60)
     return Machine(flops=2 * 1024 * 256 * 512 / product, small=_time(lambda: small + small, 4000))
 
@@ -227,11 +226,13 @@ def _shape(build: Build) -> tuple[int, int, int]:
 
 
 def _saved_shape(folder: str) -> tuple[int, int, int]:
-    family_in(Path(folder))
-    config = json.loads((Path(folder) / "config.json").read_text())
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        raise ConfigError(f"build.weights: {folder} holds no config.json, so it is no saved model")
+    config = json.loads(path.read_text())
     text = config.get("text_config", config)
     layers = text["num_hidden_layers"] + config["vision_config"].get("depth", 0)
-    stored = sum(path.stat().st_size for path in Path(folder).glob("*.safetensors"))
+    stored = sum(weights.stat().st_size for weights in Path(folder).glob("*.safetensors"))
     width = 4 if config.get("dtype", config.get("torch_dtype")) == "float32" else 2
     return stored // width, layers, text["hidden_size"]
 

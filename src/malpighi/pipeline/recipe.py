@@ -7,11 +7,12 @@ import msgspec
 from malpighi.config import Settings, override
 from malpighi.errors import ConfigError
 from malpighi.models.prompt import PromptStyle
-from malpighi.models.tiny import TinySize
+from malpighi.models.sizes import TinySize
 from malpighi.records import TaskKind
-from malpighi.training.classify import ClassifyConfig
-from malpighi.training.reinforce import ReinforceConfig
-from malpighi.training.supervised import SupervisedConfig
+from malpighi.training.settings import ClassifyConfig, ReinforceConfig, SupervisedConfig
+
+CLASSIFIER = "cnn"
+"""Name of the classifier in the tables."""
 
 
 class Phantom(Settings, frozen=True):

@@ -15,9 +15,8 @@ from malpighi.evaluation.rows import read_predictions
 from malpighi.evaluation.statistics import Bootstrap
 from malpighi.evaluation.tables import Results, exam_confusions, results, to_dict
 from malpighi.pipeline.context import Context, StageResult
-from malpighi.pipeline.evaluating import CLASSIFIER
 from malpighi.pipeline.folder import RunFolder
-from malpighi.pipeline.recipe import Data, Evaluate, Recipe, Report
+from malpighi.pipeline.recipe import CLASSIFIER, Data, Evaluate, Recipe, Report
 from malpighi.pixels import decode_image
 from malpighi.records import Failure, Prediction, Sample
 

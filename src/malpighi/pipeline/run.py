@@ -22,6 +22,7 @@ import torch
 
 import malpighi
 from malpighi.config import digest
+from malpighi.durable import mending
 from malpighi.errors import UserError
 from malpighi.pipeline.context import Context, StageResult
 from malpighi.pipeline.evaluating import run_evaluate
@@ -100,7 +101,8 @@ def run(recipe: Recipe, root: Path, listener: Listener) -> RunResult:
     check(recipe)
     folder = RunFolder(root)
     with _Mending(folder):
-        root.mkdir(parents=True, exist_ok=True)
+        with mending(root):
+            root.mkdir(parents=True, exist_ok=True)
         with folder.locked():
             return _run_stages(recipe, folder, listener)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from malpighi.errors import ConfigError
 from malpighi.models.prompt import PromptStyle
-from malpighi.models.tiny import TinySize
+from malpighi.models.sizes import TinySize
 from malpighi.pipeline.recipe import (
     Build,
     Classify,
@@ -25,9 +25,7 @@ from malpighi.pipeline.recipe import (
     Supervised,
 )
 from malpighi.records import Scale, TaskKind
-from malpighi.training.classify import ClassifyConfig
-from malpighi.training.reinforce import ReinforceConfig
-from malpighi.training.supervised import SupervisedConfig
+from malpighi.training.settings import ClassifyConfig, ReinforceConfig, SupervisedConfig
 
 GRADED = (TaskKind.CLASSIFICATION, TaskKind.VQA, TaskKind.DETECTION, TaskKind.SEGMENTATION)
 TAUGHT = (*GRADED, TaskKind.CAPTION)
@@ -91,12 +89,16 @@ def mini(size: str = "", family: str = "qwen2_5_vl", data: str = "", seed: int =
             "align": Supervised(
                 start="build",
                 tasks=(TaskKind.CAPTION,),
-                train=SupervisedConfig(steps=steps.align, learning_rate=1e-3, warmup_steps=10),
+                train=SupervisedConfig(
+                    steps=steps.align, micro_batch=16, learning_rate=1e-3, warmup_steps=10
+                ),
             ),
             "supervise": Supervised(
                 start="align",
                 tasks=TAUGHT,
-                train=SupervisedConfig(steps=steps.supervise, learning_rate=1e-3, warmup_steps=20),
+                train=SupervisedConfig(
+                    steps=steps.supervise, micro_batch=16, learning_rate=1e-3, warmup_steps=20
+                ),
             ),
             "reinforce": Reinforce(
                 start="supervise",

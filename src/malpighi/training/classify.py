@@ -13,35 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from malpighi.config import Settings
 from malpighi.models.classifier import ExamClassifier, build_classifier, save_classifier
 from malpighi.models.pictures import Pictures
 from malpighi.records import Choice, Sample
 from malpighi.training.runtime import Curve, OnStep
+from malpighi.training.settings import ClassifyConfig
 
 # Shape suffixes: B batch, K classes of an exam.
-
-
-class ClassifyConfig(Settings, frozen=True):
-    """Settings of the classifier stage.
-
-    Attributes:
-        steps: optimizer steps.
-        batch_size: images per step.
-        image_size: side of the square input, px.
-        architecture: timm model name.
-        learning_rate: peak of a one-cycle schedule.
-        weight_decay: of AdamW.
-        log_every: steps between two curve points.
-    """
-
-    steps: int
-    batch_size: int = 32
-    image_size: int = 112
-    architecture: str = "efficientnet_b0"
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.05
-    log_every: int = 10
 
 
 def train_classifier(

@@ -9,74 +9,23 @@ the paper's AP50 pays for listing boxes for ever, its BLEU-4 gives nothing to a 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
 import torch
 from trl import GRPOConfig, GRPOTrainer
 
 from datasets import Dataset
-from malpighi.config import Settings
 from malpighi.errors import ConfigError
-from malpighi.grading.reward import DEFAULT_WEIGHTS, RewardWeights, reward
+from malpighi.grading.reward import RewardWeights, reward
 from malpighi.models.encode import chat
 from malpighi.models.families import PAD_TOKEN, TURN_END, VISION_TOKENS
 from malpighi.models.pictures import Pictures
 from malpighi.models.prompt import Prompt
 from malpighi.models.vlm import Vlm
-from malpighi.records import Grade, Sample, TaskKind
+from malpighi.records import Grade, Sample
 from malpighi.training.runtime import Curve, StageRuntime, fit
-from malpighi.training.supervised import Lora, lora_config
+from malpighi.training.settings import ReinforceConfig
+from malpighi.training.supervised import lora_config
 
 GradeText = Callable[[Sample, str, Prompt, bool], Grade]
-
-
-class ReinforceConfig(Settings, frozen=True):
-    """Settings of the reinforcement stage.
-
-    Attributes:
-        steps: optimizer steps; each samples fresh completions.
-        prompts: questions per step.
-        group: completions per question (G).
-        max_new_tokens: longest completion, tokens.
-        temperature: of sampling.
-        learning_rate: peak of the schedule.
-        weight_decay: of AdamW.
-        schedule: learning-rate schedule by its transformers name.
-        warmup_steps: steps of linear warm-up.
-        max_grad_norm: gradient clipping.
-        beta: weight of the KL penalty to the supervised model; 0 keeps no reference model.
-        epsilon: lower clip of the probability ratio.
-        epsilon_high: upper clip (DAPO's clip-higher).
-        loss: `grpo` (mean per sequence) or `dapo` (mean over tokens).
-        scale_rewards: `group` divides advantages by the group's standard deviation, `none` does not.
-        micro_batch: completions a forward pass holds; divides prompts * group.
-        log_every: steps between two curve points.
-        save_every: steps between two checkpoints.
-        rewards: weights over grade parts per task kind.
-        lora: adapter instead of full fine-tuning.
-    """
-
-    steps: int
-    prompts: int = 8
-    group: int = 8
-    max_new_tokens: int = 96
-    temperature: float = 1.0
-    learning_rate: float = 1e-5
-    weight_decay: float = 0.1
-    schedule: str = "cosine"
-    warmup_steps: int = 0
-    max_grad_norm: float = 1.0
-    beta: float = 0.001
-    epsilon: float = 0.2
-    epsilon_high: float = 0.2
-    loss: str = "grpo"
-    scale_rewards: str = "group"
-    micro_batch: int = 64
-    log_every: int = 5
-    save_every: int = 20
-    rewards: dict[TaskKind, dict[str, float]] = msgspec.field(
-        default_factory=lambda: {task: dict(parts) for task, parts in DEFAULT_WEIGHTS.items()}
-    )
-    lora: Lora = Lora()
 
 
 class Rewards:
@@ -223,6 +172,7 @@ def _arguments(config: ReinforceConfig, runtime: StageRuntime, vlm: Vlm, seed: i
         generation_kwargs={"suppress_tokens": [vlm.token_id(token) for token in VISION_TOKENS]},
         logging_steps=config.log_every,
         logging_nan_inf_filter=False,
+        logging_first_step=True,
         save_steps=config.save_every,
         save_total_limit=2,
         seed=seed,

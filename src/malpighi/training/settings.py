@@ -1,0 +1,123 @@
+"""Settings of the training stages; kept apart from the loops, which need torch."""
+
+import msgspec
+
+from malpighi.config import Settings
+from malpighi.grading.reward import DEFAULT_WEIGHTS
+from malpighi.records import TaskKind
+
+
+class Lora(Settings, frozen=True):
+    """A low-rank adapter; rank 0 trains every weight instead.
+
+    Attributes:
+        rank: r of LoRA; 0 = full fine-tuning.
+        alpha: scaling; the update is multiplied by alpha / rank.
+        dropout: dropout on the adapter's input while training.
+    """
+
+    rank: int = 0
+    alpha: int = 128
+    dropout: float = 0.0
+
+
+class SupervisedConfig(Settings, frozen=True):
+    """Settings of one supervised stage.
+
+    Attributes:
+        steps: optimizer steps.
+        batch_size: samples an optimizer step learns from.
+        micro_batch: samples a forward pass holds; divides batch_size.
+        learning_rate: peak of the schedule.
+        weight_decay: of AdamW.
+        schedule: learning-rate schedule by its transformers name.
+        warmup_steps: steps of linear warm-up.
+        max_grad_norm: gradient clipping.
+        log_every: steps between two curve points.
+        save_every: steps between two checkpoints.
+        lora: adapter instead of full fine-tuning.
+    """
+
+    steps: int
+    batch_size: int = 32
+    micro_batch: int = 32
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.1
+    schedule: str = "cosine"
+    warmup_steps: int = 0
+    max_grad_norm: float = 1.0
+    log_every: int = 10
+    save_every: int = 100
+    lora: Lora = Lora()
+
+
+class ReinforceConfig(Settings, frozen=True):
+    """Settings of the reinforcement stage.
+
+    Attributes:
+        steps: optimizer steps; each samples fresh completions.
+        prompts: questions per step.
+        group: completions per question (G).
+        max_new_tokens: longest completion, tokens.
+        temperature: of sampling.
+        learning_rate: peak of the schedule.
+        weight_decay: of AdamW.
+        schedule: learning-rate schedule by its transformers name.
+        warmup_steps: steps of linear warm-up.
+        max_grad_norm: gradient clipping.
+        beta: weight of the KL penalty to the supervised model; 0 keeps no reference model.
+        epsilon: lower clip of the probability ratio.
+        epsilon_high: upper clip (DAPO's clip-higher).
+        loss: `grpo` (mean per sequence) or `dapo` (mean over tokens).
+        scale_rewards: `group` divides advantages by the group's standard deviation, `none` does not.
+        micro_batch: completions a forward pass holds; divides prompts * group.
+        log_every: steps between two curve points.
+        save_every: steps between two checkpoints.
+        rewards: weights over grade parts per task kind.
+        lora: adapter instead of full fine-tuning.
+    """
+
+    steps: int
+    prompts: int = 8
+    group: int = 8
+    max_new_tokens: int = 96
+    temperature: float = 1.0
+    learning_rate: float = 1e-5
+    weight_decay: float = 0.1
+    schedule: str = "cosine"
+    warmup_steps: int = 0
+    max_grad_norm: float = 1.0
+    beta: float = 0.001
+    epsilon: float = 0.2
+    epsilon_high: float = 0.2
+    loss: str = "grpo"
+    scale_rewards: str = "group"
+    micro_batch: int = 64
+    log_every: int = 5
+    save_every: int = 20
+    rewards: dict[TaskKind, dict[str, float]] = msgspec.field(
+        default_factory=lambda: {task: dict(parts) for task, parts in DEFAULT_WEIGHTS.items()}
+    )
+    lora: Lora = Lora()
+
+
+class ClassifyConfig(Settings, frozen=True):
+    """Settings of the classifier stage.
+
+    Attributes:
+        steps: optimizer steps.
+        batch_size: images per step.
+        image_size: side of the square input, px.
+        architecture: timm model name.
+        learning_rate: peak of a one-cycle schedule.
+        weight_decay: of AdamW.
+        log_every: steps between two curve points.
+    """
+
+    steps: int
+    batch_size: int = 32
+    image_size: int = 112
+    architecture: str = "efficientnet_b0"
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    log_every: int = 10
