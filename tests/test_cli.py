@@ -101,9 +101,7 @@ def test_mistakes_are_explained_on_one_screen(malpighi, arguments, words, tmp_pa
     "command",
     [
         "run",
-        pytest.param(
-            "plan", marks=pytest.mark.xfail(strict=True, reason="plan says that the folder holds no data set")
-        ),
+        pytest.param("plan"),
     ],
 )
 def test_a_missing_data_folder_is_named(malpighi, tmp_path, command):

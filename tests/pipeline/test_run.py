@@ -224,7 +224,6 @@ def test_warnings_of_libraries_go_to_the_log_of_this_run_alone(tmp_path, worked)
     assert "said during two" in two
 
 
-@pytest.mark.xfail(strict=True, reason="transformers has a handler of its own, which writes to the terminal")
 def test_what_transformers_says_goes_to_the_log_too(tmp_path, worked, capsys):
     run(recipe(), tmp_path, Heard())
     logging.getLogger("transformers.trainer").warning("said by the trainer")

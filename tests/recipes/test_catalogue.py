@@ -44,7 +44,6 @@ def test_data_come_from_the_command_line():
             "mini",
             ["size"],
             "is not of the form a.b=c",
-            marks=pytest.mark.xfail(strict=True, reason="a function's argument without = is taken as empty"),
         ),
         ("mini", ["align.train.steps=2.5"], "steps: Expected `int`"),
     ],
@@ -55,7 +54,6 @@ def test_mistakes_are_named(name, settings, words):
     assert words in str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, reason="isinstance(True, int): refused later, without saying which --set")
 def test_true_is_no_number():
     with pytest.raises(ConfigError, match="expected int"):
         recipe_named("mini", ["seed=true"])

@@ -164,9 +164,6 @@ def test_another_format_is_refused(trained, tmp_path):
         load_classifier(tmp_path)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=FileNotFoundError, reason="absent weights are not turned into a DataError"
-)
 def test_a_classifier_without_weights_is_refused(trained, tmp_path):
     (tmp_path / "classifier.json").write_bytes((trained[0] / "classifier.json").read_bytes())
     with pytest.raises(UserError, match=r"model\.safetensors"):

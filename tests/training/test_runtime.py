@@ -45,9 +45,6 @@ def test_with_broken_checkpoints_alone_the_stage_starts_over(tmp_path):
     assert runtime.last_checkpoint() is None
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the name that a broken checkpoint is moved to is taken the second time"
-)
 def test_a_checkpoint_may_be_broken_again_and_again(tmp_path):
     runtime = StageRuntime(tmp_path)
     for _ in range(3):

@@ -93,6 +93,9 @@ def load_classifier(folder: Path) -> ExamClassifier:
         raise DataError(
             f"{path} is of format {card.get('format_version')}, expected {FORMAT_VERSION}; train it again"
         )
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise DataError(f"{folder} holds no {weights.name}; train the classifier stage again")
     model = ExamClassifier(card["architecture"], card["exams"], card["image_size"])
-    model.load_state_dict(load_file(folder / "model.safetensors"))
+    model.load_state_dict(load_file(weights))
     return model

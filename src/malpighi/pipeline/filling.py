@@ -71,10 +71,11 @@ def listing(folder: Path) -> list[tuple[str, int]]:
 
 
 def expected_counts(stage: Data) -> tuple[int, int]:
-    """(images, questions) that the stage will find, from settings and the adapters' own counts."""
+    """(images, questions) that the stage will find, from settings and file names."""
     if not stage.folder:
         # A cell gives a category, a description, an open question, two observations; a region one question.
         return stage.phantom.cells + stage.phantom.regions, 5 * stage.phantom.cells + stage.phantom.regions
+    listing(Path(stage.folder))
     sets = find_datasets(stage.folder)
     images = sum(len(image_files(folder)) for folder in sets.values())
     return images, images

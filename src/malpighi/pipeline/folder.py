@@ -19,7 +19,7 @@ import msgspec
 
 from malpighi.durable import replacing
 from malpighi.errors import UserError
-from malpighi.pipeline.recipe import Recipe, parse
+from malpighi.pipeline.recipe import SAVED_VERSION, Recipe, Saved, parse
 from malpighi.records import Failure, from_json, to_json
 
 FORMAT_VERSION = 1
@@ -126,17 +126,17 @@ class RunFolder:
             raise UserError(
                 f"{self.root} is not a run folder (no recipe.json); start one with: malpighi run mini"
             )
-        return parse(msgspec.json.encode(json.loads(path.read_bytes())["recipe"]))
+        return parse(path.read_bytes())
 
     def write_recipe(self, recipe: Recipe, environment: dict[str, str]) -> None:
         """Save the resolved settings and the environment they ran in."""
-        tree = {"version": FORMAT_VERSION, "recipe": recipe, "environment": environment}
+        tree = Saved(version=SAVED_VERSION, recipe=recipe, environment=environment)
         with replacing(self.root / "recipe.json") as file:
             file.write(msgspec.json.format(msgspec.json.encode(tree), indent=1))
 
     def environment(self) -> dict[str, str]:
         """The environment that the last run noted."""
-        record = json.loads((self.root / "recipe.json").read_bytes())
+        record = msgspec.json.decode((self.root / "recipe.json").read_bytes())
         return dict(record["environment"])
 
     @contextmanager

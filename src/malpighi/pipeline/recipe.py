@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from malpighi.config import Settings, override
-from malpighi.errors import ConfigError
+from malpighi.errors import ConfigError, FormatVersionError
 from malpighi.models.prompt import PromptStyle
 from malpighi.models.sizes import TinySize
 from malpighi.records import TaskKind
 from malpighi.training.settings import ClassifyConfig, ReinforceConfig, SupervisedConfig
 
+SAVED_VERSION = 1
 CLASSIFIER = "cnn"
 """Name of the classifier in the tables."""
 
@@ -219,15 +220,38 @@ def needs(stage: Stage, stages: Mapping[str, Stage]) -> tuple[str, ...]:
             return data
 
 
+class Saved(msgspec.Struct, frozen=True, kw_only=True):
+    """The contents of `recipe.json`.
+
+    Attributes:
+        version: of the file's format.
+        recipe: the resolved recipe.
+        environment: what the last run ran on.
+    """
+
+    version: int
+    recipe: Recipe
+    environment: dict[str, str]
+
+
+class _Versioned(msgspec.Struct):
+    version: int
+
+
 def parse(data: bytes) -> Recipe:
-    """A recipe back from `recipe.json`.
+    """The recipe in the contents of `recipe.json`.
 
     Raises:
-        ConfigError: the file is of another release or was edited by hand.
+        FormatVersionError: written by another release.
+        ConfigError: damaged or edited by hand.
     """
+    remedy = "run the recipe again into a new folder"
     try:
-        return msgspec.json.decode(data, type=Recipe)
+        found = msgspec.json.decode(data, type=_Versioned).version
+        if found != SAVED_VERSION:
+            raise FormatVersionError(
+                f"recipe.json is of format {found}, this release reads {SAVED_VERSION}; {remedy}"
+            )
+        return msgspec.json.decode(data, type=Saved).recipe
     except msgspec.DecodeError as error:
-        raise ConfigError(
-            f"recipe.json cannot be read ({error}); run the recipe again into a new folder"
-        ) from error
+        raise ConfigError(f"recipe.json cannot be read ({error}); {remedy}") from error

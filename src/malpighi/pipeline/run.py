@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import torch
+from transformers.utils import logging as transformers_logging
 
 import malpighi
 from malpighi.config import digest
@@ -138,6 +139,8 @@ def log_to(path: Path) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root.addHandler(handler)
     logging.getLogger("malpighi").setLevel(logging.INFO)
+    transformers_logging.disable_default_handler()
+    transformers_logging.enable_propagation()
 
 
 def stage_inputs(recipe: Recipe) -> dict[str, str]:

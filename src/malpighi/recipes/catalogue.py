@@ -31,21 +31,25 @@ def recipe_named(name: str, assignments: Sequence[str], data: Path | None = None
         raise ConfigError(f"there is no recipe '{name}'; {hint}")
     function = RECIPES[name]
     parameters = inspect.signature(function).parameters
-    taken = {
-        a.partition("=")[0]: a.partition("=")[2] for a in assignments if a.partition("=")[0] in parameters
-    }
-    rest = [a for a in assignments if a.partition("=")[0] not in parameters]
+    taken = {_name(a): a.partition("=")[2] for a in assignments if _name(a) in parameters}
+    rest = [a for a in assignments if _name(a) not in parameters]
     arguments = {key: _argument(key, text, parameters[key]) for key, text in taken.items()}
     if data is not None:
         arguments["data"] = str(data)
     return with_settings(function(**arguments), rest)
 
 
+def _name(assignment: str) -> str:
+    """What an assignment names; "" for one without `=`, which is refused with the settings."""
+    name, separator, _ = assignment.partition("=")
+    return name if separator else ""
+
+
 def _argument(name: str, text: str, parameter: inspect.Parameter) -> object:
     if parameter.annotation is str:
         return text
     value = yaml.safe_load(text) if text else None
-    if not isinstance(value, parameter.annotation):
+    if type(value) is not parameter.annotation:
         expected = parameter.annotation.__name__
         raise ConfigError(f"--set {name}={text}: expected {expected}, found {text!r}")
     return value

@@ -1,6 +1,7 @@
 """What every training stage shares: where checkpoints lie, how curves are kept, how progress is told."""
 
 import json
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import PrinterCallback, Trainer, TrainerCallback
+from transformers import AutoModelForImageTextToText, PrinterCallback, Trainer, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from malpighi.errors import DataError
@@ -41,11 +42,11 @@ class StageRuntime:
     def last_checkpoint(self) -> str | None:
         """The newest whole checkpoint to go on from; None at a fresh start.
 
-        A checkpoint killed while being written lacks the trainer state, saved last; it is passed over.
+        A checkpoint killed while being written lacks the trainer state, saved last; it is dropped.
         """
         whole = [c for c in self.checkpoints.glob("checkpoint-*") if (c / "trainer_state.json").is_file()]
         for broken in set(self.checkpoints.glob("checkpoint-*")) - set(whole):
-            broken.rename(self.checkpoints / f"broken-{broken.name}")
+            shutil.rmtree(broken)
         return get_last_checkpoint(str(self.checkpoints)) if whole else None
 
 
@@ -100,10 +101,13 @@ def fit(make_trainer: Callable[[], Trainer], vlm: Vlm, runtime: StageRuntime) ->
         The curve over all steps, those before a resume included.
     """
     with _quiet():
+        checkpoint = runtime.last_checkpoint()
+        if checkpoint is not None:
+            load_weights(vlm, Path(checkpoint))
         trainer = make_trainer()
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(Progress(runtime.on_step))
-        trainer.train(resume_from_checkpoint=runtime.last_checkpoint())
+        trainer.train(resume_from_checkpoint=checkpoint)
         save_trained(vlm, trainer.model, runtime.model)
     return curves(trainer.state.log_history)
 
@@ -114,6 +118,17 @@ def _quiet() -> Iterator[None]:
     with quiet_transformers(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
         yield
+
+
+def load_weights(vlm: Vlm, checkpoint: Path) -> None:
+    """Put a checkpoint's weights into the model; an adapter's are left to the trainer.
+
+    The trainer reads tensors by their names in memory, but Qwen2.5-VL is saved under its published names: it
+    would load none of them, say so in a warning, and go on from the first weights.
+    """
+    if (checkpoint / "config.json").is_file():
+        saved = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=vlm.model.dtype)
+        vlm.model.load_state_dict(saved.state_dict())
 
 
 def save_trained(vlm: Vlm, model: Any, folder: Path) -> None:
