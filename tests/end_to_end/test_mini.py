@@ -189,7 +189,7 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_bytes(tmp_path, family):
         with process:
             # Before its first line a run only imports; a moment there would kill nothing.
             process.stdout.readline()
-            time.sleep(rng.uniform(0.02, 0.18) * whole.seconds)
+            time.sleep(rng.uniform(0.05, 0.22) * whole.seconds)
             process.send_signal(signal.SIGKILL)
         deaths += process.returncode == -signal.SIGKILL
     assert deaths >= 3

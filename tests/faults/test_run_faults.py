@@ -100,8 +100,7 @@ def test_a_run_killed_while_it_fills_the_corpus_starts_that_stage_over(tmp_path)
         process.stdin.write(msgspec.json.encode(recipe).decode())
         process.stdin.close()
         assert process.stdout.readline() == "data\n"
-        process.stdout.readline()
-        time.sleep(0.2)
+        time.sleep(0.1)
         process.send_signal(signal.SIGKILL)
     folder = RunFolder(root)
     assert process.returncode == -signal.SIGKILL

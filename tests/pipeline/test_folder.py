@@ -106,11 +106,7 @@ def test_a_folder_without_recipe_is_no_run(folder):
 
 @pytest.mark.parametrize(
     "text",
-    [
-        '{"version": 1, "recipe": {"name": "x"}}',
-        pytest.param("{"),
-        pytest.param("[]"),
-    ],
+    ['{"version": 1, "recipe": {"name": "x"}}', "{", "[]"],
 )
 def test_a_damaged_recipe_is_refused(folder, text):
     folder.root.mkdir()

@@ -1,9 +1,10 @@
 import msgspec
 import pytest
 
-from malpighi.errors import ConfigError
+from malpighi.errors import ConfigError, FormatVersionError
 from malpighi.models.prompt import PromptStyle
 from malpighi.pipeline.recipe import (
+    SAVED_VERSION,
     Build,
     Classify,
     Data,
@@ -12,6 +13,7 @@ from malpighi.pipeline.recipe import (
     Recipe,
     Reinforce,
     Report,
+    Saved,
     Supervised,
     check,
     needs,
@@ -44,13 +46,19 @@ def recipe(**stages):
 
 
 def test_every_stage_kind_survives_recipe_json():
-    assert parse(msgspec.json.encode(recipe())) == recipe()
+    saved = Saved(version=SAVED_VERSION, recipe=recipe(), environment={})
+    assert parse(msgspec.json.encode(saved)) == recipe()
 
 
 @pytest.mark.parametrize("damaged", [b"{}", b"{", b'{"name": 3}', b'{"colour": "red"}'])
 def test_a_recipe_json_of_another_kind_is_refused(damaged):
     with pytest.raises(ConfigError, match="run the recipe again into a new folder"):
         parse(damaged)
+
+
+def test_a_recipe_json_of_another_release_is_refused():
+    with pytest.raises(FormatVersionError, match=f"is of format 99, this release reads {SAVED_VERSION}"):
+        parse(b'{"version": 99, "recipe": {}}')
 
 
 def test_settings_reach_every_depth():

@@ -3,7 +3,7 @@ import pytest
 
 from malpighi.errors import ConfigError
 from malpighi.models.families import FAMILIES
-from malpighi.pipeline.recipe import Data, check, parse
+from malpighi.pipeline.recipe import Data, Recipe, check
 from malpighi.recipes.mini import SIZES, mini
 
 
@@ -13,7 +13,7 @@ def test_every_size_holds_together(size, family):
     recipe = mini(size, family)
     check(recipe)
     assert (recipe.name, recipe.size, recipe.prompt.family) == ("mini", size, family)
-    assert parse(msgspec.json.encode(recipe)) == recipe
+    assert msgspec.json.decode(msgspec.json.encode(recipe), type=Recipe) == recipe
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -1,7 +1,7 @@
 """The stages that make models: build, supervise, reinforce, classify."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,13 @@ def run_reinforce(context: Context, stage: Reinforce, work: Path) -> StageResult
     """Reinforcement from another stage's model."""
     vlm = start_model(context, stage.start)
     pool = [s for s in context.samples(Split.TRAIN) if s.task in stage.tasks]
-    drawn = mixture(pool, stage.train.steps * stage.train.prompts, stage.balance, context.recipe.seed + 1)
+    drawn = mixture(
+        pool,
+        stage.train.steps * stage.train.prompts,
+        stage.balance,
+        context.recipe.seed + 1,
+        stage.shares or None,
+    )
     runtime = StageRuntime(work, _on_step(context))
     rows = train_reinforce(
         vlm, drawn, context.pictures, stage.train, runtime, context.grade_text, context.recipe.seed
@@ -76,7 +82,13 @@ def start_model(context: Context, stage: str) -> Vlm:
     return load_vlm(context.folder.stage(stage) / "model")
 
 
-def mixture(pool: Sequence[Sample], count: int, balance: float, seed: int) -> list[Sample]:
+def mixture(
+    pool: Sequence[Sample],
+    count: int,
+    balance: float,
+    seed: int,
+    shares: Mapping[TaskKind, float] | None = None,
+) -> list[Sample]:
     """`count` samples drawn so that an exam of n samples is seen in proportion to n ** balance.
 
     Within an exam the samples come round in shuffled rounds: none is seen twice before all are seen once.
@@ -86,6 +98,8 @@ def mixture(pool: Sequence[Sample], count: int, balance: float, seed: int) -> li
         count: how many to draw.
         balance: 1 draws exams as large as they are, 0 draws all exams alike.
         seed: of the draw.
+        shares: kind of task -> its weight against the other kinds, 1 for kinds not named; None leaves the
+            kinds as their exams' sizes make them.
     """
     rng = np.random.default_rng(seed)
     exams: dict[str, list[Sample]] = {}
@@ -94,6 +108,10 @@ def mixture(pool: Sequence[Sample], count: int, balance: float, seed: int) -> li
     if not exams:
         return []
     sizes = np.array([len(members) for members in exams.values()], dtype=float) ** balance
+    if shares is not None:
+        kinds = [members[0].task for members in exams.values()]
+        total = {kind: sizes[[k is kind for k in kinds]].sum() for kind in set(kinds)}
+        sizes = sizes / [total[kind] for kind in kinds] * [shares.get(kind, 1.0) for kind in kinds]
     counts = rng.multinomial(count, sizes / sizes.sum())
     drawn: list[Sample] = []
     for members, wanted in zip(exams.values(), counts, strict=True):

@@ -81,12 +81,15 @@ class Reinforce(Settings, frozen=True, kw_only=True, tag="reinforce"):
         start: the stage whose model it goes on from.
         tasks: kinds of task it is rewarded on.
         balance: as in `Supervised`.
+        shares: kind of task -> its share of the questions, relative to 1 for kinds not named; within a kind
+            exams are balanced as said.
         train: settings of the loop.
     """
 
     start: str
     tasks: tuple[TaskKind, ...]
     balance: float = 0.5
+    shares: dict[TaskKind, float] = msgspec.field(default_factory=dict)
     train: ReinforceConfig
 
 

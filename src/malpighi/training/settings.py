@@ -30,6 +30,7 @@ class SupervisedConfig(Settings, frozen=True):
         micro_batch: samples a forward pass holds; divides batch_size.
         learning_rate: peak of the schedule.
         weight_decay: of AdamW.
+        beta2: of AdamW: how long it remembers squared gradients.
         schedule: learning-rate schedule by its transformers name.
         warmup_steps: steps of linear warm-up.
         max_grad_norm: gradient clipping.
@@ -43,6 +44,7 @@ class SupervisedConfig(Settings, frozen=True):
     micro_batch: int = 32
     learning_rate: float = 1e-4
     weight_decay: float = 0.1
+    beta2: float = 0.999
     schedule: str = "cosine"
     warmup_steps: int = 0
     max_grad_norm: float = 1.0

@@ -128,6 +128,7 @@ def _arguments(config: SupervisedConfig, runtime: StageRuntime, seed: int) -> SF
         gradient_accumulation_steps=config.batch_size // config.micro_batch,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
+        adam_beta2=config.beta2,
         lr_scheduler_type=config.schedule,
         warmup_steps=config.warmup_steps,
         max_grad_norm=config.max_grad_norm,
