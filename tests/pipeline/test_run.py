@@ -130,7 +130,7 @@ def changed(*settings):
         ("classify.train.steps=5", ["classify", "evaluate", "report"]),
         ("reinforce.train.beta=0.1", ["reinforce", "evaluate", "report"]),
         ("align.train.steps=5", ["align", "supervise", "reinforce", "evaluate", "report"]),
-        ("build.size.layers=3", [name for name in NAMES if name not in ("data", "classify")]),
+        ("build.size.layers=1", [name for name in NAMES if name not in ("data", "classify")]),
         ("data.max_boxes=5", NAMES),
         ("seed=1", NAMES),
         ("threads=1", NAMES),
