@@ -39,7 +39,7 @@ from malpighi.phantom.wording import (
 )
 from malpighi.records import Boxes, Choice, Item, MaskRef, Provenance, Scale, TaskKind, Text
 
-VERSION = 1
+VERSION = 2
 PER_PATIENT = 12
 YES_NO = ("yes", "no")
 MOST_TARGETS = 5
@@ -189,7 +189,7 @@ def _cell_questions(
             YES_NO,
             finding_reasoning(code, present=findings[code]),
         )
-    text = Text(description(pack, findings, cell_class, nuclei, rng))
+    text = Text(description(pack, findings, cell_class, nuclei))
     yield Question("describe", TaskKind.CAPTION, DESCRIBE_QUESTION, text)
     question, answer = open_question(pack, findings, cell_class, nuclei, rng)
     yield Question("open", TaskKind.VQA, question, Text(answer))

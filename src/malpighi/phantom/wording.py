@@ -75,34 +75,25 @@ def finding_reasoning(code: str, *, present: bool) -> str:
     return _EVIDENCE[code][0 if present else 1]
 
 
-def description(
-    pack: Pack, findings: dict[str, bool], cell_class: str, nuclei: int, rng: np.random.Generator
-) -> str:
-    """All nine observations in one sentence, in one of several orders and turns of phrase."""
-    size = "an enlarged" if findings["NE"] else "a normal-sized"
-    tone = "hyperchromatic" if findings["NH"] else "normally stained"
-    shape = "elongated" if findings["NA"] else "round to oval"
-    count = f"{_COUNTS.get(nuclei, str(nuclei))} nuclei" if findings["NC"] else "a single nucleus"
-    nucleus = [
-        f"{'coarse' if findings['CT'] else 'fine'} chromatin",
-        f"{'an irregular' if findings['NM'] else 'a smooth'} membrane",
-        f"{'a visible' if findings['NU'] else 'no'} nucleolus",
-    ]
-    cell = [
-        f"{'a raised' if findings['NCR'] else 'a normal'} N:C ratio",
-        "a koilocytic halo" if findings["KO"] else "no halo",
-        count,
-    ]
-    rng.shuffle(nucleus)
-    rng.shuffle(cell)
+def description(pack: Pack, findings: dict[str, bool], cell_class: str, nuclei: int) -> str:
+    """All nine observations in one sentence, always in the same order and words.
+
+    What is left to guess in such a sentence is what can be seen. Free order and turns of phrase would add
+    more to the loss of a language model than the observations do, and a small one would learn those alone.
+    """
     name = class_name(pack, cell_class)
-    body = f"{size}, {tone}, {shape} nucleus with {_listed(nucleus)}"
-    forms = (
-        f"{_article(name)} with {_listed(cell)}, and {body}.",
-        f"{_article(name)} showing {body}; there is {_listed(cell)}.",
-        f"{_capital(body)} in {_article(name).lower()} that has {_listed(cell)}.",
+    count = f"{_COUNTS.get(nuclei, str(nuclei))} nuclei" if findings["NC"] else "one nucleus"
+    parts = (
+        "enlarged" if findings["NE"] else "normal-sized",
+        "dark" if findings["NH"] else "normally stained",
+        "elongated" if findings["NA"] else "round to oval",
+        f"{'coarse' if findings['CT'] else 'fine'} chromatin",
+        f"{'irregular' if findings['NM'] else 'smooth'} membrane",
+        f"{'visible' if findings['NU'] else 'no'} nucleolus",
+        f"{'raised' if findings['NCR'] else 'normal'} N:C ratio",
+        "koilocytic halo" if findings["KO"] else "no halo",
     )
-    return forms[int(rng.integers(len(forms)))]
+    return f"{_capital(name)} with {count}: {', '.join(parts)}."
 
 
 def open_question(
@@ -123,13 +114,5 @@ def class_name(pack: Pack, cell_class: str) -> str:
     return next(value.name for value in pack.definition.cell_class.values if value.id == cell_class)
 
 
-def _listed(parts: list[str]) -> str:
-    return f"{', '.join(parts[:-1])} and {parts[-1]}"
-
-
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def _article(name: str) -> str:
-    return f"{'An' if name[:1] in 'aeiou' else 'A'} {name}"

@@ -64,14 +64,16 @@ class RunFolder:
         return self.root / "stages" / f"{name}.part"
 
     def done(self, name: str) -> Done | None:
-        """What a finished stage left; None where it is not finished."""
+        """What a finished stage left; None where it is not finished, or finished by another release."""
         path = self.stage(name) / "done.json"
-        return from_json(path.read_bytes(), Done) if path.is_file() else None
+        found = from_json(path.read_bytes(), Done) if path.is_file() else None
+        return found if found is not None and found.version == FORMAT_VERSION else None
 
     def begin(self, name: str, inputs: str) -> Path:
         """The working folder of a stage: what an earlier attempt with the same inputs left, or an empty one.
 
-        Results of the stage that were made from other inputs are dropped here.
+        A half-done attempt with other inputs is dropped here. A finished stage with other inputs keeps its
+        place until the new one takes it, so that a mistaken setting costs no trained model.
         """
         part, marker = self.part(name), self.part(name) / "inputs.json"
         if not marker.is_file() or json.loads(marker.read_text())["inputs"] != inputs:
@@ -103,10 +105,9 @@ class RunFolder:
 
     def state(self, name: str) -> dict[str, Any]:
         """A stage's name, state (`finished`, `half done`, `to do`), seconds so far and failed items."""
-        done = self.done(name)
-        if done is not None:
+        done, half = self.done(name), self.part(name).is_dir()
+        if done is not None and not half:
             return {"stage": name, "state": "finished", "seconds": done.seconds, "failed": done.failures}
-        half = self.part(name).is_dir()
         seconds = self.spent(name) if half else 0.0
         return {"stage": name, "state": "half done" if half else "to do", "seconds": seconds, "failed": 0}
 

@@ -109,7 +109,7 @@ def mini(size: str = "", family: str = "qwen2_5_vl", data: str = "", seed: int =
                     steps=steps.reinforce,
                     prompts=16,
                     micro_batch=128,
-                    learning_rate=5e-4,
+                    learning_rate=2e-4,
                     warmup_steps=3,
                     max_new_tokens=steps.answer,
                 ),
