@@ -49,7 +49,7 @@ MINIATURE = TinySize(hidden=128, layers=3, heads=4, kv_heads=2, feed_forward=384
 
 SIZES = {
     "demo": Steps(
-        cells=1080, regions=1080, align=120, supervise=260, reinforce=70, classify=150, per_exam=90
+        cells=1080, regions=1080, align=200, supervise=400, reinforce=50, classify=150, per_exam=90
     ),
     "smoke": Steps(
         cells=72, regions=72, align=4, supervise=8, reinforce=2, classify=4, per_exam=4, answer=16
