@@ -156,8 +156,8 @@ def stage_inputs(recipe: Recipe) -> dict[str, str]:
 
 def _run_stage(context: Context, stage: object, inputs: str, listener: Listener) -> Done:
     name, folder = context.name, context.folder
-    resumed = folder.part(name).is_dir()
     work = folder.begin(name, inputs)
+    resumed = len(list(work.iterdir())) > 1  # more than the note of its inputs
     log.info("stage %s %s", name, "goes on" if resumed else "begins")
     listener.started(name, resumed=resumed)
     start = time.monotonic()
