@@ -97,6 +97,7 @@ def untouched_process():
     yield
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(mode=False)
+    torch.utils.deterministic.fill_uninitialized_memory = True
     logging.captureWarnings(capture=False)
     logging.getLogger("malpighi").setLevel(level)
     for handler in [h for h in root.handlers if h not in handlers]:

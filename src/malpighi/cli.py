@@ -67,6 +67,8 @@ def main() -> None:
     logging.captureWarnings(capture=True)
     # Threads that wait by spinning make a training step many times slower on a machine with other work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Libraries of the hub report their use over the network; a hospital's machine must not.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         app()
     except UserError as error:

@@ -32,7 +32,7 @@ def pixels(item, key=None):
 
 
 def test_items_are_the_same_again_and_do_not_depend_on_how_many_are_asked_for(cells, regions):
-    assert [to_json(i.sample) for i in cell_items(1, 3)] == [to_json(i.sample) for i in cells[:15]]
+    assert [to_json(i.sample) for i in cell_items(1, 3)] == [to_json(i.sample) for i in cells[:18]]
     assert [i.blobs for i in region_items(1, 3)] == [i.blobs for i in regions[:3]]
     assert next(iter(cell_items(2, 1))).blobs != cells[0].blobs
 
@@ -108,7 +108,26 @@ def test_open_answers_are_short_text(cells):
 
 def test_no_observations_may_be_asked(cells):
     exams = [i.sample.exam for i in cell_items(1, 2, observations=0)]
-    assert exams == ["phantom/category", "phantom/describe", "phantom/open"] * 2
+    assert (
+        exams
+        == [
+            "phantom/category",
+            "phantom/describe",
+            "phantom/open",
+            "phantom/nucleus",
+        ]
+        * 2
+    )
+
+
+def test_the_nuclei_asked_for_are_those_of_the_cell_in_the_middle(cells):
+    found = [i.sample for i in cells if i.sample.exam == "phantom/nucleus"]
+    assert len(found) == 60
+    for s in found:
+        assert len(s.answer.boxes) == int(s.facts["measured"]["NC"])
+        assert all(0 <= v <= 128 for box in s.answer.boxes for v in box.corners)
+        middle = np.mean([box.corners for box in s.answer.boxes], axis=0)
+        assert np.hypot(middle[[0, 2]].mean() - 64, middle[[1, 3]].mean() - 64) < 32
 
 
 def test_a_group_is_a_patient_of_twelve_pictures(cells, regions):
@@ -126,10 +145,10 @@ def test_regions_come_in_turn_with_their_answers(regions):
     assert all(i.sample.scale is Scale.ROI for i in regions)
 
 
-def test_there_are_one_to_five_targets_and_the_question_names_them(regions):
+def test_there_are_one_to_three_targets_and_the_question_names_them(regions):
     for item in regions[::3]:
         s = item.sample
-        assert 1 <= len(s.answer.boxes) <= 5
+        assert 1 <= len(s.answer.boxes) <= 3
         assert len(s.answer.boxes) == s.facts["counts"][s.facts["target"]]
         assert s.facts["target"] in s.question
 

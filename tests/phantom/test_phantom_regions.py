@@ -42,7 +42,7 @@ def test_boxes_are_the_bounding_boxes_of_the_mask_and_every_nucleus_is_whole(see
 
     assert {box.corners for box in boxes} == found
     assert len(boxes) == len(region.kinds) == region.nuclei.max()
-    assert all(0 < v < 160 for box in boxes for v in box.corners)
+    assert all(0 < v < 112 for box in boxes for v in box.corners)
     assert label(region.nuclei > 0).max() == region.nuclei.max()
 
 

@@ -133,7 +133,7 @@ def changed(*settings):
         ("build.size.layers=1", [name for name in NAMES if name not in ("data", "classify")]),
         ("data.max_boxes=5", NAMES),
         ("seed=1", NAMES),
-        ("threads=1", NAMES),
+        ("threads=2", NAMES),
         ("prompt.think=false", NAMES),
         ("title=Another", []),
     ],

@@ -32,6 +32,7 @@ from malpighi.phantom.stain import Stain, he_stain, pap_stain
 from malpighi.phantom.wording import (
     CATEGORY_QUESTION,
     DESCRIBE_QUESTION,
+    NUCLEUS_QUESTION,
     category_reasoning,
     description,
     finding_reasoning,
@@ -39,10 +40,10 @@ from malpighi.phantom.wording import (
 )
 from malpighi.records import Boxes, Choice, Item, MaskRef, Provenance, Scale, TaskKind, Text
 
-VERSION = 2
+VERSION = 3
 PER_PATIENT = 12
 YES_NO = ("yes", "no")
-MOST_TARGETS = 5
+MOST_TARGETS = 3
 _CELL, _SMEAR, _ORDER, _ASK, _REGION, _SECTION = 11, 12, 13, 14, 15, 16
 _ATTEMPTS = 12
 
@@ -71,8 +72,8 @@ def cell_items(
 ) -> Iterator[Item]:
     """Questions about `count` pictures of single cervical cells.
 
-    Each picture gives the exams `phantom/category`, `phantom/describe`, `phantom/open` and `observations` of
-    `phantom/NE` ... `phantom/NM`. Categories come equally often, within each patient too.
+    Each picture gives the exams `phantom/category`, `phantom/describe`, `phantom/open`, `phantom/nucleus` and
+    `observations` of `phantom/NE` ... `phantom/NM`. Categories come equally often, within each patient too.
 
     Args:
         seed: another seed, other pictures.
@@ -193,6 +194,8 @@ def _cell_questions(
     yield Question("describe", TaskKind.CAPTION, DESCRIBE_QUESTION, text)
     question, answer = open_question(pack, findings, cell_class, nuclei, rng)
     yield Question("open", TaskKind.VQA, question, Text(answer))
+    boxes = tuple(mask_boxes(drawn.cell.nuclei))
+    yield Question("nucleus", TaskKind.DETECTION, NUCLEUS_QUESTION, Boxes(boxes))
 
 
 def section_of(seed: int, patient: int) -> Stain:

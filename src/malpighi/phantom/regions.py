@@ -81,16 +81,16 @@ def mask_boxes(mask: NDArray) -> list[Box]:
     ]
 
 
-def render_nuclei(stain: Stain, mpp: float, rng: np.random.Generator, size: int = 160) -> RenderedRegion:
-    """A few large nuclei of three or four types in stroma, every one whole."""
+def render_nuclei(stain: Stain, mpp: float, rng: np.random.Generator, size: int = 112) -> RenderedRegion:
+    """A few large nuclei of two or three types in stroma, every one whole."""
     section = new_section((size, size), mpp, rng)
     direction = float(rng.uniform(0, np.pi))
     add_stroma(section, direction, rng, density=float(rng.uniform(0.3, 0.45)))
     add_erythrocytes(section, int(rng.choice([0, 0, 3])), rng)
     kinds = [NEOPLASTIC, LYMPHOCYTE, FIBROBLAST, EPITHELIAL]
-    chosen = [kinds[k] for k in rng.permutation(4)[: int(rng.integers(2, 5))]]
+    chosen = [kinds[k] for k in rng.permutation(4)[: int(rng.integers(2, 4))]]
     for kind in sorted(chosen, key=lambda kind: -kind.area[1]):
-        for _ in range(int(rng.integers(1, 6 if kind is LYMPHOCYTE else 5))):
+        for _ in range(int(rng.integers(1, 4))):
             _drop(section, kind, direction, rng)
     return _rendered(section, np.zeros(section.shape, dtype=np.uint16), stain, rng)
 

@@ -1,6 +1,7 @@
 """The stage that fills the corpus, from data sets on disk or from the phantom."""
 
 import logging
+import os
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -112,7 +113,7 @@ def _phantom(
     ]
     items: list[Item] = []
     # Fresh processes: a fork of a process that runs torch's threads may hang.
-    with ProcessPoolExecutor(context.recipe.threads, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(min(os.cpu_count() or 1, len(parts) or 1), get_context("spawn")) as pool:
         for done, rendered in enumerate(pool.map(render_part, parts), 1):
             items += rendered
             context.tell(done * PER_PART, len(parts) * PER_PART, "rendering")

@@ -158,7 +158,7 @@ class Recipe(Settings, frozen=True, kw_only=True):
     size: str
     title: str
     seed: int = 0
-    threads: int = 2
+    threads: int = 1
     prompt: PromptStyle
     stages: dict[str, Stage]
     sources: dict[str, str] = msgspec.field(default_factory=dict)

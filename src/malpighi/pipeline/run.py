@@ -44,7 +44,7 @@ from malpighi.pipeline.recipe import (
 )
 from malpighi.pipeline.reporting import run_report
 from malpighi.records import Failure
-from malpighi.training.runtime import set_threads
+from malpighi.training.runtime import settle
 
 log = logging.getLogger(__name__)
 
@@ -109,9 +109,8 @@ def run(recipe: Recipe, root: Path, listener: Listener) -> RunResult:
 
 
 def _run_stages(recipe: Recipe, folder: RunFolder, listener: Listener) -> RunResult:
-    set_threads(recipe.threads)
+    settle(recipe.threads)
     log_to(folder.log)
-    torch.use_deterministic_algorithms(mode=True, warn_only=True)
     folder.write_recipe(recipe, environment())
     failures: list[Failure] = []
     seconds: dict[str, float] = {}

@@ -146,7 +146,7 @@ _LORA = f"{_SMARTPATH} 4.6 has rank 32, alpha 128; the miniature trains every we
 # Where each number comes from; a name stands for everything below it.
 SOURCES: dict[str, str] = {
     "seed": _CHOICE,
-    "threads": f"{_CHOICE}: the two cores of a small machine",
+    "threads": f"{_CHOICE}: steps this small are no faster on two",
     "prompt.budgets": f"{_CHOICE}: 16 tokens a picture, so that a step takes half a second on two cores "
     f"({_SMARTPATH} 4.6 has 256 for regions and 1024 for slides)",
     "stages.data.phantom": _CHOICE,

@@ -1,7 +1,9 @@
 """What every training stage shares: where checkpoints lie, how curves are kept, how progress is told."""
 
+import ctypes
 import json
 import shutil
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +24,9 @@ OnStep = Callable[[int, int, dict[str, float]], None]
 
 # Trainer bookkeeping that says nothing about learning.
 _NOT_CURVES = frozenset({"epoch", "step_time", "num_tokens", "total_flos"})
+
+# From glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 class StageRuntime:
@@ -145,7 +150,24 @@ def save_trained(vlm: Vlm, model: Any, folder: Path) -> None:
     replace(vlm, model=model).save(folder)
 
 
-def set_threads(num_threads: int) -> None:
-    """Fix torch's CPU threads: the same count gives the same sums, so a resumed run repeats a whole one."""
+def settle(num_threads: int) -> None:
+    """Make this process compute repeatably, and keep the memory that it frees.
+
+    The same number of threads gives the same sums, so a resumed run repeats a whole one. A training step
+    frees and takes the same sizes again and again; by default glibc hands each back to the system and takes
+    it anew, page fault by page fault, up to half of the time of a small model's step on a CPU.
+    """
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    # Filling fresh memory shows a read of uninitialised values; results are the same without.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     if num_threads > 0:
         torch.set_num_threads(num_threads)
+    _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Set glibc's two thresholds for giving memory back so high that they never act; elsewhere do nothing."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 2**30)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
