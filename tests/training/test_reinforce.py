@@ -5,7 +5,6 @@ from importlib.metadata import version
 import pytest
 import torch
 from safetensors.torch import load_file
-from trl import GRPOTrainer
 
 from malpighi.errors import ConfigError
 from malpighi.grading.reward import DEFAULT_WEIGHTS
@@ -16,6 +15,7 @@ from malpighi.records import Grade, Status
 from malpighi.training.reinforce import Rewards, train_reinforce
 from malpighi.training.runtime import StageRuntime
 from malpighi.training.settings import Lora, ReinforceConfig
+from malpighi.training.shared_prefix import SharedPrefixTrainer
 
 SETTINGS = {
     "steps": 2,
@@ -65,14 +65,14 @@ def weights(folder):
 def seen(monkeypatch):
     """Every call in which TRL scores completions, with what came out."""
     calls = []
-    score = GRPOTrainer._get_per_token_logps_and_entropies
+    score = SharedPrefixTrainer._get_per_token_logps_and_entropies
 
     def recorded(self, model, input_ids, attention_mask, logits_to_keep, *args, **kwargs):
         result = score(self, model, input_ids, attention_mask, logits_to_keep, *args, **kwargs)
         calls.append((input_ids.clone(), attention_mask.clone(), logits_to_keep, result[0].detach().clone()))
         return result
 
-    monkeypatch.setattr(GRPOTrainer, "_get_per_token_logps_and_entropies", recorded)
+    monkeypatch.setattr(SharedPrefixTrainer, "_get_per_token_logps_and_entropies", recorded)
     return calls
 
 
@@ -265,5 +265,4 @@ def test_what_we_rely_on_in_trl(mini, tmp_path, monkeypatch):
     assert [given["id"].count(key) for key in dict.fromkeys(given["id"])] == [3, 3]
     assert all(message[-1]["role"] == "assistant" for message in given["completions"])
     assert {"rewards/grade/mean", "completions/clipped_ratio", "frac_reward_zero_std"} <= rows[0].keys()
-    pictures = [part for part in given["prompts"][0][-1]["content"] if part["type"] == "image"]
-    assert pictures[0]["image"].size == mini.pictures.prompt(mini.samples[0]).images[0].size
+    assert [prompt[0]["content"] for prompt in given["prompts"]] == given["id"]

@@ -1,4 +1,4 @@
-"""Reinforcement: GRPO and DAPO through TRL's GRPOTrainer, rewarded by the graders of the evaluation.
+"""Reinforcement: GRPO and DAPO on TRL, each group's prompt computed once, rewarded by the evaluation's graders.
 
 Source: SmartPath-R1 eq. 2-5 and section 4.6 (GRPO: beta .001, epsilon .2, G = 8, reward = task + lambda *
 format); Patho-R1 3.4 (DAPO: token-level loss, clip-higher, no KL).
@@ -15,14 +15,16 @@ from trl import GRPOConfig, GRPOTrainer
 from datasets import Dataset
 from malpighi.errors import ConfigError
 from malpighi.grading.reward import RewardWeights, reward
-from malpighi.models.encode import chat
+from malpighi.models.encode import Encoded, encode_one
 from malpighi.models.families import PAD_TOKEN, TURN_END, VISION_TOKENS
 from malpighi.models.pictures import Pictures
 from malpighi.models.prompt import Prompt
+from malpighi.models.rollout import Drawing
 from malpighi.models.vlm import Vlm
 from malpighi.records import Grade, Sample
 from malpighi.training.runtime import Curve, StageRuntime, fit
 from malpighi.training.settings import ReinforceConfig
+from malpighi.training.shared_prefix import SharedPrefixTrainer
 from malpighi.training.supervised import lora_config
 
 GradeText = Callable[[Sample, str, Prompt, bool], Grade]
@@ -98,59 +100,39 @@ def train_reinforce(
         raise ConfigError(
             f"micro_batch {config.micro_batch} does not divide {config.prompts} x {config.group}"
         )
-    _prepare_processor(vlm)
+    by_id = {sample.id: sample for sample in samples}
+    ends = (vlm.token_id(TURN_END), vlm.token_id(PAD_TOKEN))
+    drawing = Drawing(
+        config.max_new_tokens,
+        config.temperature,
+        ends,
+        tuple(vlm.token_id(token) for token in VISION_TOKENS),
+    )
+
+    def ask(key: str) -> Encoded:
+        return encode_one(pictures.prompt(by_id[key]), None, vlm)
 
     def make() -> GRPOTrainer:
-        return GRPOTrainer(
-            model=vlm.model,
-            reward_funcs=Rewards(
-                samples,
-                pictures,
-                grade_text,
-                config.rewards,
-                [vlm.token_id(TURN_END), vlm.token_id(PAD_TOKEN)],
-            ),
-            args=_arguments(config, runtime, vlm, seed),
-            train_dataset=_dataset(samples, pictures),
-            processing_class=vlm.processor,
+        return SharedPrefixTrainer(
+            vlm,
+            ask,
+            drawing,
+            reward_funcs=Rewards(samples, pictures, grade_text, config.rewards, ends),
+            args=_arguments(config, runtime, seed),
+            train_dataset=_dataset(samples),
             peft_config=lora_config(config.lora),
         )
 
     return fit(make, vlm, runtime)
 
 
-def _dataset(samples: Sequence[Sample], pictures: Pictures) -> Dataset:
-    by_id = {sample.id: sample for sample in samples}
-
-    def rows(batch: dict[str, list[str]]) -> dict[str, list[Any]]:
-        prompts = [_messages(pictures.prompt(by_id[key])) for key in batch["id"]]
-        return {"id": batch["id"], "prompt": prompts}
-
-    return Dataset.from_dict({"id": [sample.id for sample in samples]}).with_transform(rows)
+def _dataset(samples: Sequence[Sample]) -> Dataset:
+    """Rows that name their question; the trainer encodes it."""
+    ids = [sample.id for sample in samples]
+    return Dataset.from_dict({"id": ids, "prompt": [[{"role": "user", "content": key}] for key in ids]})
 
 
-def _prepare_processor(vlm: Vlm) -> None:
-    """Resizing has been done; the processor's own would move the pixels that boxes are counted in.
-
-    TRL pads prompts on the left itself but takes the image tokens' places from the processor's padding: were
-    that on the right, they would stand over other tokens.
-    """
-    vlm.processor.image_processor.do_resize = False
-    vlm.processor.tokenizer.padding_side = "left"
-
-
-def _messages(prompt: Prompt) -> list[dict[str, Any]]:
-    """The prompt as chat messages that carry their images, as TRL wants them."""
-    images = iter(prompt.images)
-    messages = chat(prompt)
-    for message in messages:
-        for part in message["content"]:
-            if part["type"] == "image":
-                part["image"] = next(images)
-    return messages
-
-
-def _arguments(config: ReinforceConfig, runtime: StageRuntime, vlm: Vlm, seed: int) -> GRPOConfig:
+def _arguments(config: ReinforceConfig, runtime: StageRuntime, seed: int) -> GRPOConfig:
     return GRPOConfig(
         output_dir=str(runtime.checkpoints),
         max_steps=config.steps,
@@ -169,7 +151,6 @@ def _arguments(config: ReinforceConfig, runtime: StageRuntime, vlm: Vlm, seed: i
         epsilon_high=config.epsilon_high,
         loss_type=config.loss,
         scale_rewards=config.scale_rewards,
-        generation_kwargs={"suppress_tokens": [vlm.token_id(token) for token in VISION_TOKENS]},
         logging_steps=config.log_every,
         logging_nan_inf_filter=False,
         logging_first_step=True,
