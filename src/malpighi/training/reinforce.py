@@ -1,4 +1,4 @@
-"""Reinforcement: GRPO and DAPO on TRL, each group's prompt computed once, rewarded by the evaluation's graders.
+"""Reinforcement: GRPO and DAPO on TRL, each prompt computed once for its group, rewarded by our graders.
 
 Source: SmartPath-R1 eq. 2-5 and section 4.6 (GRPO: beta .001, epsilon .2, G = 8, reward = task + lambda *
 format); Patho-R1 3.4 (DAPO: token-level loss, clip-higher, no KL).
