@@ -186,10 +186,11 @@ def _estimate(stage: Stage, cost: _Cost) -> tuple[str, int, float, float]:
         case Reinforce(train=train):
             rollouts = train.prompts * train.group
             passes = 4 if train.beta else 3
-            step = cost.answering(rollouts, ANSWER_TOKENS) + passes * cost.forward(rollouts * length)
+            tokens = train.prompts * counts.prompt + rollouts * ANSWER_TOKENS
+            rolling = cost.forward(train.prompts * counts.prompt) + ANSWER_TOKENS * cost.forward(rollouts)
+            seconds = train.steps * (rolling + passes * cost.forward(tokens))
             text = f"{train.steps} steps of {train.prompts} x {train.group} answers"
-            memory = cost.gigabytes(train.micro_batch, length)
-            return text, train.steps * rollouts * length, train.steps * step, memory
+            return text, train.steps * tokens, seconds, cost.gigabytes(train.micro_batch, length)
         case Classify(train=train):
             seconds = train.steps * train.batch_size * _classifier_seconds(train.image_size, cost.machine)
             return f"{train.steps} steps of {train.batch_size}", 0, seconds, 1.0
