@@ -15,7 +15,8 @@ from malpighi.pipeline.context import Context, StageResult
 from malpighi.pipeline.recipe import Build, Classify, Reinforce, Supervised
 from malpighi.records import Sample, Split, TaskKind
 from malpighi.training.classify import train_classifier
-from malpighi.training.reinforce import train_reinforce
+from malpighi.training.reinforce import ROLLOUTS, train_reinforce
+from malpighi.training.rollouts import faults
 from malpighi.training.runtime import Curve, OnStep, StageRuntime, save_curves
 from malpighi.training.supervised import train_supervised
 
@@ -65,7 +66,8 @@ def run_reinforce(context: Context, stage: Reinforce, work: Path) -> StageResult
     rows = train_reinforce(
         vlm, drawn, context.pictures, stage.train, runtime, context.grade_text, context.recipe.seed
     )
-    return _learned(work, rows, drawn)
+    learned = _learned(work, rows, drawn)
+    return learned._replace(failures=faults(work / ROLLOUTS, context.name))
 
 
 def run_classify(context: Context, stage: Classify, work: Path) -> StageResult:

@@ -6,10 +6,12 @@ Departs: the task reward is the robust grader's score by default (order-free det
 the paper's AP50 pays for listing boxes for ever, its BLEU-4 gives nothing to a right answer of three words.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from msgspec.structs import replace
 from trl import GRPOConfig, GRPOTrainer
 
 from datasets import Dataset
@@ -22,16 +24,24 @@ from malpighi.models.prompt import Prompt
 from malpighi.models.rollout import Drawing
 from malpighi.models.vlm import Vlm
 from malpighi.records import Grade, Sample
-from malpighi.training.runtime import Curve, StageRuntime, fit
+from malpighi.training.rollouts import Rollout, RolloutFile
+from malpighi.training.runtime import Curve, StageRuntime, fit, step_of
 from malpighi.training.settings import ReinforceConfig
 from malpighi.training.shared_prefix import SharedPrefixTrainer
 from malpighi.training.supervised import lora_config
+
+ROLLOUTS = "rollouts.jsonl"
+"""Name of the file, in the stage's folder, that keeps every completion with its grade."""
 
 GradeText = Callable[[Sample, str, Prompt, bool], Grade]
 
 
 class Rewards:
-    """TRL's reward function over our graders: one grade per completion, weighted by the recipe."""
+    """TRL's reward function over our graders: one grade per completion, weighted by the recipe.
+
+    A completion that cannot be graded (the grader raises, the reward is no finite number) earns nothing and
+    teaches nothing: TRL leaves it out of its group. It is recorded with the reason.
+    """
 
     __name__ = "grade"
 
@@ -42,33 +52,52 @@ class Rewards:
         grade_text: GradeText,
         weights: RewardWeights,
         eos_ids: Sequence[int],
+        rollouts: RolloutFile,
     ) -> None:
         self.samples = {sample.id: sample for sample in samples}
         self.pictures = pictures
         self.grade_text = grade_text
         self.weights = weights
         self.eos_ids = frozenset(eos_ids)
+        self.rollouts = rollouts
 
     def __call__(
         self,
         completions: list[Any],
         completion_ids: list[list[int]],
         id: list[str],
+        trainer_state: Any,
         log_metric: Callable[[str, float], None],
         **_: Any,
-    ) -> list[float]:
+    ) -> list[float | None]:
         """Rewards in the order of the completions; the mean of every grade part is logged by task kind."""
-        values = []
-        for completion, tokens, key in zip(completions, completion_ids, id, strict=True):
-            sample = self.samples[key]
-            truncated = not tokens or tokens[-1] not in self.eos_ids
-            grade = self.grade_text(
-                sample, completion[-1]["content"], self.pictures.prompt(sample), truncated
-            )
-            values.append(reward(grade, sample.task, self.weights))
-            log_metric(f"score/{sample.task}", grade.score)
-            log_metric("format", grade.parts.get("format", 0.0))
-        return values
+        rows = [
+            self._graded(trainer_state.global_step, key, completion[-1]["content"], tokens)
+            for completion, tokens, key in zip(completions, completion_ids, id, strict=True)
+        ]
+        self.rollouts.add(rows)
+        for row in rows:
+            if row.fault:
+                continue
+            log_metric(f"score/{self.samples[row.sample].task}", row.parts.get("task", 0.0))
+            log_metric("format", row.parts.get("format", 0.0))
+        log_metric("ungraded", sum(bool(row.fault) for row in rows) / len(rows))
+        return [row.reward for row in rows]
+
+    def _graded(self, step: int, key: str, text: str, tokens: Sequence[int]) -> Rollout:
+        truncated = not tokens or tokens[-1] not in self.eos_ids
+        row = Rollout(step=step, sample=key, text=text, length=len(tokens), truncated=truncated, reward=None)
+        sample = self.samples[key]
+        try:
+            grade = self.grade_text(sample, text, self.pictures.prompt(sample), truncated)
+            value = reward(grade, sample.task, self.weights)
+        except ConfigError:
+            raise
+        except Exception as error:  # one completion must not end the stage, whatever its grader stumbled over
+            return replace(row, fault=f"{type(error).__name__}: {error}")
+        if not math.isfinite(value):
+            return replace(row, fault=f"the reward is {value}")
+        return replace(row, reward=value, status=str(grade.status), parts=grade.parts)
 
 
 def train_reinforce(
@@ -100,6 +129,8 @@ def train_reinforce(
         raise ConfigError(
             f"micro_batch {config.micro_batch} does not divide {config.prompts} x {config.group}"
         )
+    checkpoint = runtime.last_checkpoint()
+    rollouts = RolloutFile(runtime.folder / ROLLOUTS, step_of(checkpoint) if checkpoint else 0)
     by_id = {sample.id: sample for sample in samples}
     ends = (vlm.token_id(TURN_END), vlm.token_id(PAD_TOKEN))
     drawing = Drawing(
@@ -117,7 +148,7 @@ def train_reinforce(
             vlm,
             ask,
             drawing,
-            reward_funcs=Rewards(samples, pictures, grade_text, config.rewards, ends),
+            reward_funcs=Rewards(samples, pictures, grade_text, config.rewards, ends, rollouts),
             args=_arguments(config, runtime, seed),
             train_dataset=_dataset(samples),
             peft_config=lora_config(config.lora),

@@ -55,6 +55,16 @@ class StageRuntime:
         return get_last_checkpoint(str(self.checkpoints)) if whole else None
 
 
+def step_of(checkpoint: str) -> int:
+    """The optimizer steps that were done when a checkpoint was written.
+
+    Example:
+        >>> step_of("run/checkpoints/checkpoint-20")
+        20
+    """
+    return int(Path(checkpoint).name.removeprefix("checkpoint-"))
+
+
 class Progress(TrainerCallback):
     """Tells the stage's listener what the trainer logs, and stops a run whose loss is no number any more."""
 
