@@ -49,7 +49,7 @@ MINIATURE = TinySize(hidden=128, layers=3, heads=4, kv_heads=2, feed_forward=384
 
 SIZES = {
     "demo": Steps(
-        cells=1080, regions=1080, align=200, supervise=400, reinforce=50, classify=150, per_exam=90
+        cells=1080, regions=1080, align=150, supervise=400, reinforce=80, classify=150, per_exam=160
     ),
     "smoke": Steps(
         cells=72, regions=72, align=4, supervise=8, reinforce=2, classify=4, per_exam=4, answer=16
@@ -87,6 +87,7 @@ def mini(size: str = "", family: str = "qwen2_5_vl", data: str = "", seed: int =
             "data": Data(
                 folder=data,
                 phantom=Phantom(cells=steps.cells, regions=steps.regions),
+                fractions=(0.7, 0.1, 0.2) if data else (0.7, 0.0, 0.3),
                 windows={"dsb2018_he": 80, "ebhi_seg": 256},
                 max_boxes=6,
             ),
