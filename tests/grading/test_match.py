@@ -17,6 +17,7 @@ from malpighi.grading.match import (
     iou_matrix,
     maximum_matches,
     part_names,
+    soft_f1,
 )
 
 
@@ -139,3 +140,26 @@ def test_thousands_of_duplicates_are_counted():
     truth = grid(50)
     parts = detection_parts(np.tile(truth[:1], (9_000, 1)), truth)
     assert parts["ap_tie50"] == pytest.approx(1 / 9_000 / 50)
+
+
+@given(box_lists(max_size=5), box_lists(max_size=5))
+def test_soft_f1_is_the_best_pairing_of_all(predicted, truth):
+    """Against every one-to-one pairing there is."""
+    iou = iou_matrix(predicted, truth)
+    few, many = sorted(iou.shape)
+    wide = iou if iou.shape[0] <= iou.shape[1] else iou.T
+    best = max(
+        sum(wide[i, j] for i, j in enumerate(chosen)) for chosen in itertools.permutations(range(many), few)
+    )
+    expected = 2 * best / (few + many) if few + many else 1.0
+    assert soft_f1(predicted, truth) == pytest.approx(expected)
+    assert soft_f1(truth, predicted) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_soft_f1_falls_with_every_surplus_box(count):
+    truth = grid(count)
+    assert soft_f1(truth, truth) == 1
+    assert soft_f1(np.concatenate([truth, JUNK]), truth) < 1
+    assert soft_f1(np.concatenate([truth, truth]), truth) == pytest.approx(2 / 3)
+    assert soft_f1(truth + 1, truth) < 1

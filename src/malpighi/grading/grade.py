@@ -150,7 +150,7 @@ def _judge_words(sample: Sample, answer: str, reading: Reading) -> Verdict:
 
 CHOICE = Grader(("exact",), _judge_choice)
 CLOSED = Grader(("exact",), _judge_yes_no)
-BOXES = Grader(match.part_names((0.5, 0.3, 0.7)), _judge_boxes)
+BOXES = Grader((*match.part_names((0.5, 0.3, 0.7)), "soft_f1"), _judge_boxes)
 MASK = Grader(("dice", "iou", "dice_filled"), _judge_mask)
 WORDS = Grader(("bleu4", "bleu4_paper", "token_f1", "exact"), _judge_words)
 NAME = Grader(("exact", "token_f1", "bleu4", "bleu4_paper"), _judge_words)
@@ -205,4 +205,5 @@ def _view(sample: Sample, reading: Reading) -> View:
 
 def _box_parts(boxes: tuple[Box, ...], truth: tuple[Box, ...], view: View) -> dict[str, float]:
     inside = [clipped for clipped in map(view.clip, truth) if clipped.area > 0]
-    return match.detection_parts(match.corners_of(boxes), match.corners_of(inside))
+    predicted, true = match.corners_of(boxes), match.corners_of(inside)
+    return match.detection_parts(predicted, true) | {"soft_f1": match.soft_f1(predicted, true)}

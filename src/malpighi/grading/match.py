@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
 from malpighi.geometry import Box
 
@@ -79,6 +80,24 @@ def part_names(thresholds: Sequence[float] = THRESHOLDS) -> tuple[str, ...]:
         ('ap_tie50', 'ap_emit50', 'f1_50')
     """
     return tuple(f"{kind}{name}" for name in _suffixes(thresholds) for kind in ("ap_tie", "ap_emit", "f1_"))
+
+
+def soft_f1(predicted_n4: Floats, truth_m4: Floats) -> float:
+    """Overlap without a threshold: twice the IoU of the best one-to-one pairs over all boxes of both sides.
+
+    It tells a near miss from a far one where average precision is 0 for both, so it is what a model that
+    cannot place boxes yet can be rewarded by. Order does not matter, and each surplus box lowers it.
+
+    Example:
+        >>> box = np.array([[0.0, 0.0, 4.0, 4.0]])
+        >>> soft_f1(box + 2, box), soft_f1(np.concatenate([box, box]), box)
+        (0.14285714285714285, 0.6666666666666666)
+    """
+    boxes = len(predicted_n4) + len(truth_m4)
+    if not len(predicted_n4) or not len(truth_m4):
+        return float(boxes == 0)
+    iou_nm = iou_matrix(predicted_n4, truth_m4)
+    return float(2 * iou_nm[linear_sum_assignment(iou_nm, maximize=True)].sum() / boxes)
 
 
 def greedy_hits(iou_nm: Floats, threshold: float) -> NDArray[np.bool_]:
