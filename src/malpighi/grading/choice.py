@@ -17,14 +17,15 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from malpighi.grading.names import Names, negated, words_of
+from malpighi.grading.names import Mention, Names, negated, words_of
 from malpighi.records import Status, option_label
 
 _WRAPPED = re.compile(r"\\(?:boxed|text|textbf|mathrm)\s?\{([^{}]*)\}")
 _CUE = re.compile(
     r"(?:\b(?:answer|choice|option|diagnosis|conclusion|prediction|label|class|classification|category)\b"
     r"[\"'*_`]{0,4}\s{0,3}(?:(?:is|was|would be|should be|must be|:|=)[\s*_`]{0,4}){1,3}"
-    r"|\b(?:choose|select|pick|go with|chose|selected|picked)[\s*_`]{1,4}"
+    r"|\b(?:choose|select|pick|go with|chose|selected|picked|i (?:would )?(?:think|believe|say|guess))"
+    r"[\s*_`]{1,4}"
     r"|(?:答案|选项|选择|选)[\s是为:*]{0,4})",
     re.IGNORECASE,
 )
@@ -32,7 +33,8 @@ _VALUE_END = re.compile(r"(?<=\w\w)[.!?;](?=\s|$)|(?<=[)\]}*\"'])[.!?;](?=\s|$)|
 _LEAD = re.compile(
     r"[\s*_`\"'#>]{0,9}(?:[(\[{]\s?(?P<bracket>[A-Z]{1,2})\s?[)\]}]"
     r"|(?P<plain>[A-Z]{1,2})(?=[*_`\"']{0,3}(?:[):.\]]|\s?[-–—]\s|[ \t]{0,9}\n)|\*\*"
-    r"|\s+is\s+(?:the\s+)?(?:correct|right|best|most)\b))[*_`\"'):.\]\s–—-]{0,9}"
+    r"|\s+is\s+(?:the\s+)?(?:correct|right|best|most)\b|,?\s+(?:because|since|as|due|given)\b))"
+    r"[*_`\"'):.\]\s–—-]{0,9}"
 )
 _MARK = re.compile(
     r"[(\[{]\s?(?P<bracket>[A-Z]{1,2})\s?[)\]}]"
@@ -46,6 +48,10 @@ _BARE = re.compile(
 )
 _HEDGE = re.compile(r"\W{0,4}(?:or|and)\s[\w\s,]{0,20}?(?<!\w)(?P<also>[A-Z]{1,2})\W{0,3}(?:\n|$)")
 _FILLER = {"and", "or", "both", "option", "options", "choice", "letter", "answer", "the", "is", "class"}
+_DENIED = re.compile(
+    r"(?:\b(?i:not|never|neither|nor|except)|(?i:n['’]t))\W{1,3}(?:(?i:option|answer|letter)\s)?\(?([A-Z]{1,2})(?![A-Za-z'’])"
+)
+_DENIED_WORD = re.compile(r"(?:\b(?:not|never|neither|nor)|n['’]t)\W{1,3}(?:an?\W)?$", re.IGNORECASE)
 _QUOTES = "\"'“”"
 
 
@@ -282,12 +288,21 @@ def _label(mark: re.Match[str]) -> str:
 
 def _name(text: str, key: _Key) -> ChoiceReading | None:
     mentions = key.names.find(text)
-    if any(negated(text, m.start, m.end) for m in mentions if not key.names.is_small(m.option)):
+    if any(_denied(text, m, key) for m in mentions):
         return ChoiceReading(None, Status.AMBIGUOUS)
     return _decide({m.option for m in mentions})
 
 
+def _denied(text: str, mention: Mention, key: _Key) -> bool:
+    """A small word like `no` denies by itself and is denied only by a word right before it: `not yes`."""
+    if key.names.is_small(mention.option):
+        return _DENIED_WORD.search(text[max(0, mention.start - 12) : mention.start]) is not None
+    return negated(text, mention.start, mention.end)
+
+
 def _nothing(text: str, key: _Key) -> Status:
+    if any(denied[1] in key.labels for denied in _DENIED.finditer(text)):
+        return Status.AMBIGUOUS
     marks = [m["bracket"] for m in _MARK.finditer(text) if m["bracket"]] if key.labels else []
     beyond = any(len(label) == 1 or len(key.labels) > 26 for label in marks)
     return Status.OUT_OF_RANGE if beyond else Status.NO_ANSWER

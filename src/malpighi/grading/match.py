@@ -1,19 +1,22 @@
-"""Detection without confidences: overlap, matching, and three figures made from it.
+"""Detection without confidences: overlap, matching, and four figures made from it.
 
-A language model lists boxes; it gives no scores. So "AP50" needs a definition, and two are kept here:
+A language model lists boxes; it gives no scores. So "AP50" needs a definition, and three are kept here:
 
 - `ap_tie` treats all boxes as tied: the precision-recall curve is one point and its area is precision times
   recall. It does not depend on the order, and each false positive lowers it. The headline.
-- `ap_emit` takes the order of the list as the ranking. It compares with published figures, but junk and
+- `ap_emit` takes the order of the list as the ranking and averages over 101 recalls, as COCO does. Junk and
   duplicates after the last hit cost nothing, so as a reward it invites endless lists.
-- `f1` stands beside both.
+- `ap_paper` ranks alike and takes the area under the curve, as SmartPath-R1 writes it (eq. 12).
+- `f1` stands beside them.
 
-Duplicates are false positives. Nothing to find and nothing listed is 1; one of the two empty is 0.
+Duplicates are false positives. Nothing to find and nothing listed is 1, but 0 for `ap_paper`, where a curve
+without a true box has no area; one of the two empty is 0.
 
 Legend: n predicted boxes, m true boxes; boxes_n4: float64 (x0, y0, x1, y1), all in one frame.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,21 +55,24 @@ def iou_matrix(predicted_n4: Floats, truth_m4: Floats) -> Floats:
 def detection_parts(
     predicted_n4: Floats, truth_m4: Floats, thresholds: Sequence[float] = THRESHOLDS
 ) -> dict[str, float]:
-    """All figures of one image: `ap_tie50`, `ap_emit50`, `f1_50` and the same at the other thresholds.
+    """All figures of one image: `ap_tie50`, `ap_emit50`, `ap_paper50`, `f1_50`, and at the other thresholds.
 
     Returns:
         Figures from 0 to 1, named by the threshold in percent.
     """
     predicted, truths = len(predicted_n4), len(truth_m4)
     if not predicted or not truths:
-        return dict.fromkeys(part_names(thresholds), float(predicted == truths))
+        agreed = float(predicted == truths)
+        return {name: agreed * (not name.startswith("ap_paper")) for name in part_names(thresholds)}
     pairs = _candidates(iou_matrix(predicted_n4, truth_m4), min(thresholds))
     parts: dict[str, float] = {}
     for name, threshold in zip(_suffixes(thresholds), thresholds, strict=True):
         near = [pair for pair in pairs if pair[2] >= threshold]
         hits = _maximum_matches(near)
         parts[f"ap_tie{name}"] = (hits / predicted) * (hits / truths)
-        parts[f"ap_emit{name}"] = ap_by_rank(_greedy_hits(near, predicted), truths)
+        hits_n = _greedy_hits(near, predicted)
+        parts[f"ap_emit{name}"] = ap_by_rank(hits_n, truths)
+        parts[f"ap_paper{name}"] = area_by_rank(hits_n, truths)
         parts[f"f1_{name}"] = 2 * hits / (predicted + truths)
     return parts
 
@@ -76,9 +82,10 @@ def part_names(thresholds: Sequence[float] = THRESHOLDS) -> tuple[str, ...]:
 
     Example:
         >>> part_names((0.5,))
-        ('ap_tie50', 'ap_emit50', 'f1_50')
+        ('ap_tie50', 'ap_emit50', 'ap_paper50', 'f1_50')
     """
-    return tuple(f"{kind}{name}" for name in _suffixes(thresholds) for kind in ("ap_tie", "ap_emit", "f1_"))
+    kinds = ("ap_tie", "ap_emit", "ap_paper", "f1_")
+    return tuple(f"{kind}{name}" for name in _suffixes(thresholds) for kind in kinds)
 
 
 def greedy_hits(iou_nm: Floats, threshold: float) -> NDArray[np.bool_]:
@@ -105,8 +112,7 @@ def ap_by_rank(hits_n: NDArray[np.bool_], truths: int) -> float:
 
     Recalls are compared in floating point as COCO does, so that values equal pycocotools' up to 100 boxes.
 
-    Source: COCO evaluation (101-point interpolation). SmartPath-R1 does not say how it interpolates; the
-    all-point area differs by at most about 0.01.
+    Source: COCO evaluation (101-point interpolation).
     Departs: no limit on the number of boxes; COCO drops all after the hundredth.
 
     Args:
@@ -118,10 +124,32 @@ def ap_by_rank(hits_n: NDArray[np.bool_], truths: int) -> float:
         1.0
     """
     hit_counts_n = np.cumsum(hits_n)
-    precision_n = hit_counts_n / np.arange(1, len(hits_n) + 1)
-    envelope_n = np.maximum.accumulate(precision_n[::-1])[::-1]
     rank_101 = np.searchsorted(hit_counts_n / truths, _RECALLS_101)
-    return float(np.append(envelope_n, 0.0)[rank_101].mean())
+    return float(np.append(_envelope(hit_counts_n), 0.0)[rank_101].mean())
+
+
+def area_by_rank(hits_n: NDArray[np.bool_], truths: int) -> float:
+    """Average precision of a ranked list: area under the envelope of its precision-recall curve.
+
+    Source: SmartPath-R1 eq. 12; the envelope is that of Pascal VOC 2010 and of the open replica of its scorer
+    in PathoMLLM.
+
+    Args:
+        hits_n: bool, best rank first.
+        truths: number of true boxes, at least 1.
+
+    Example:
+        >>> area_by_rank(np.array([False, True, True, False]), 5)
+        0.26666666666666666
+    """
+    return float(_envelope(np.cumsum(hits_n))[hits_n].sum() / truths)
+
+
+def _envelope(hit_counts_n: NDArray[Any]) -> Floats:
+    """At each rank the best precision from there on."""
+    precision_n = hit_counts_n / np.arange(1, len(hit_counts_n) + 1)
+    envelope_n: Floats = np.maximum.accumulate(precision_n[::-1])[::-1]
+    return envelope_n
 
 
 def _areas(boxes_n4: Floats) -> Floats:

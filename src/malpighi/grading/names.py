@@ -8,8 +8,8 @@ from typing import NamedTuple
 _TOKEN = re.compile(r"[^\W_]+|[+%<>=≤≥±]|(?<=[^\W_])-(?=\s|$)")
 _SENTENCE_END = re.compile(r"[.;!?\n]")
 _BEFORE = re.compile(
-    r"\b(?:not|no|never|neither|nor|cannot|unlike|without|excludes?|excluding|rul(?:e|es|ed|ing) out|"
-    r"rather than|instead of)\b|n['’]t\b",
+    r"\b(?:not|no|never|neither|nor|cannot|unlike|without|lack(?:s|ing)?|absence of|excludes?|excluding|"
+    r"rul(?:e|es|ed|ing) out|rather than|instead of)\b|n['’]t\b",
     re.IGNORECASE,
 )
 _AFTER = re.compile(
@@ -97,8 +97,16 @@ def negated(text: str, start: int, end: int) -> bool:
         True
     """
     before = _SENTENCE_END.split(text[max(0, start - 60) : start])[-1]
-    if _BEFORE.search(" ".join(before.split()[-3:])):
-        return True
+    return denies_before(" ".join(before.split()[-3:])) or denies_after(text, end)
+
+
+def denies_before(words: str) -> bool:
+    """Whether words that lead up to a name deny it: `no`, `without`, `rather than`."""
+    return _BEFORE.search(words) is not None
+
+
+def denies_after(text: str, end: int) -> bool:
+    """Whether what follows a name that ends at `end` denies it: `is unlikely`, `not seen`."""
     return _AFTER.match(text, end) is not None
 
 
