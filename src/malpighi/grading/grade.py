@@ -8,7 +8,6 @@ besides (`conduct.py`, `consistency.py`) stands in further parts, which a reward
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, NamedTuple
 
 from malpighi.errors import ConfigError, DataError
@@ -18,19 +17,12 @@ from malpighi.grading.boxes import read_boxes, to_image
 from malpighi.grading.choice import ChoiceReading, read_choice
 from malpighi.grading.conduct import Length, mixing, overlong, repetition
 from malpighi.grading.consistency import categories_of, inconsistency
-from malpighi.grading.published import published_choice, published_reply
+from malpighi.grading.published import Mode, published_choice, published_reply
 from malpighi.grading.tags import read_reply
 from malpighi.guidelines.pack import Pack
 from malpighi.records import Boxes, Choice, Grade, MaskRef, Sample, Status, TaskKind, Text
 
 YES_NO = ("yes", "no")
-
-
-class Mode(StrEnum):
-    """Whose rules decide: ours, which gain nothing from tricks, or the published ones, to compare with."""
-
-    ROBUST = "robust"
-    PAPER = "paper"
 
 
 @dataclass(frozen=True)

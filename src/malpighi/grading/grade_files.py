@@ -1,10 +1,10 @@
-"""A file of questions and a file of replies -> a file of grades: what `malpighi grade` does.
+"""A file of samples and a file of completions -> a file of grades: what `malpighi grade` does.
 
-    questions.jsonl   {"id", "task", "answer", ...}    see rows.py
-    replies.jsonl     {"id", "text"}                   any number per question
-    grades.jsonl      {"id", "score", "status", "parsed", "parts"}    one per reply, in its order
+    samples.jsonl      {"id", "task", "answer", ...}                      see rows.py
+    completions.jsonl  {"id", "text"}                                     any number per sample
+    grades.jsonl       {"id", "score", "status", "parsed", "parts"}       one per completion, in their order
 
-A line that cannot be used is recorded and the rest goes on. A question without a reply counts as wrong: it
+A line that cannot be used is recorded and the rest goes on. A sample without a completion counts as wrong: it
 gets a grade of 0 (`no_answer`) after the others, and is recorded too.
 """
 
@@ -19,7 +19,7 @@ import msgspec
 from malpighi.durable import mending, replacing
 from malpighi.errors import ConfigError, DataError
 from malpighi.grading.grade import Reading, grade
-from malpighi.grading.rows import Question, mask_at, read_question, read_reply_row
+from malpighi.grading.rows import RowSample, mask_at, read_completion, read_sample
 from malpighi.records import Failure, Grade, Status, TaskKind, to_json
 
 STAGE = "grade"
@@ -59,7 +59,7 @@ class Graded(msgspec.Struct, frozen=True):
 
     Attributes:
         tasks: one summary per kind of task that occurs.
-        failures: lines that could not be used, and questions without a reply.
+        failures: lines that could not be used, and samples without a completion.
         failed: path of the file that lists the failures; None where there are none.
     """
 
@@ -68,26 +68,26 @@ class Graded(msgspec.Struct, frozen=True):
     failed: str | None
 
 
-def grade_files(questions: Path, replies: Path, out: Path, reading: Reading | None = None) -> Graded:
-    """Grade every reply; failures are listed beside `out`, in `<out>.failures.jsonl`.
+def grade_files(samples: Path, completions: Path, out: Path, reading: Reading | None = None) -> Graded:
+    """Grade every completion; failures are listed beside `out`, in `<out>.failures.jsonl`.
 
     Args:
-        questions: JSON lines, one per question.
-        replies: JSON lines, one per reply.
+        samples: JSON lines, one per sample.
+        completions: JSON lines, any number per sample.
         out: where the grades go; appears whole or not at all.
-        reading: `mode` and `pack`; what a question says of its image is added.
+        reading: `mode` and `pack`; what a row says of its image is added.
 
     Raises:
         ConfigError: an input cannot be read, or would be overwritten.
         UserError: `out` cannot be written.
     """
-    for path in (questions, replies):
+    for path in (samples, completions):
         if path.resolve() == out.resolve():
             raise ConfigError(f"{out} is both read and written; give another name for the grades")
     work = _Grading(reading or Reading())
-    work.load(questions)
-    with _opened(replies) as lines, mending(out.parent), replacing(out) as file:
-        for row in work.rows(replies.name, lines):
+    work.load(samples)
+    with _opened(completions) as lines, mending(out.parent), replacing(out) as file:
+        for row in work.rows(completions.name, lines):
             file.write(to_json(row) + b"\n")
     failed = out.with_name(out.name + ".failures.jsonl")
     with mending(out.parent):
@@ -101,43 +101,43 @@ def grade_files(questions: Path, replies: Path, out: Path, reading: Reading | No
 class _Grading:
     def __init__(self, reading: Reading) -> None:
         self.reading = reading
-        self.questions: dict[str, Question] = {}
+        self.samples: dict[str, RowSample] = {}
         self.failures: list[Failure] = []
         self._statuses: dict[TaskKind, Counter[str]] = {}
-        self._sums: dict[TaskKind, Counter[str]] = {}
+        self._sums: dict[TaskKind, dict[str, float]] = {}
         self._counts: dict[TaskKind, Counter[str]] = {}
 
     def load(self, path: Path) -> None:
         with _opened(path) as lines:
             for number, line in _numbered(lines):
                 try:
-                    question = read_question(line, path.parent)
-                    if question.sample.id in self.questions:
-                        raise DataError(f"the id '{question.sample.id}' was given before; ids are unique")
-                    self.questions[question.sample.id] = question
+                    row = read_sample(line, path.parent)
+                    if row.sample.id in self.samples:
+                        raise DataError(f"the id '{row.sample.id}' was given before; ids are unique")
+                    self.samples[row.sample.id] = row
                 except DataError as error:
                     self._fail(f"{path.name}:{number}", str(error))
-        if not self.questions:
-            raise ConfigError(f"{path} holds no question that can be graded{self._first_failure()}")
+        if not self.samples:
+            raise ConfigError(f"{path} holds no sample that can be graded{self._first_failure()}")
 
     def rows(self, name: str, lines: BinaryIO) -> Iterator[GradeRow]:
         answered = set()
         for number, line in _numbered(lines):
             try:
-                reply = read_reply_row(line)
-                question = self.questions.get(str(reply.id))
-                if question is None:
-                    raise DataError(f"no usable question has the id '{reply.id}'")
-                row = self._graded(question, reply.text, truncated=reply.truncated)
+                completion = read_completion(line)
+                sample = self.samples.get(str(completion.id))
+                if sample is None:
+                    raise DataError(f"no usable sample has the id '{completion.id}'")
+                row = self._graded(sample, completion.text, truncated=completion.truncated)
             except DataError as error:
                 self._fail(f"{name}:{number}", str(error))
                 continue
             answered.add(row.id)
             yield row
-        for key, question in self.questions.items():
+        for key, sample in self.samples.items():
             if key not in answered:
-                self._fail(key, f"no usable reply in {name}; counted as wrong")
-                yield self._graded(question, "", truncated=False)
+                self._fail(key, f"no usable completion in {name}; counted as wrong")
+                yield self._graded(sample, "", truncated=False)
 
     def summaries(self) -> tuple[TaskSummary, ...]:
         return tuple(
@@ -151,24 +151,24 @@ class _Grading:
             for task, statuses in sorted(self._statuses.items())
         )
 
-    def _graded(self, question: Question, text: str, *, truncated: bool) -> GradeRow:
+    def _graded(self, row: RowSample, text: str, *, truncated: bool) -> GradeRow:
         reading = replace(
             self.reading,
-            view=question.view,
-            frame=question.frame,
+            view=row.view,
+            frame=row.frame,
             truncated=truncated,
             load_mask=mask_at,
         )
-        found = grade(question.sample, text, reading)
-        self._count(question.sample.task, found)
-        return GradeRow(question.sample.id, found.score, found.status, found.parsed, found.parts)
+        found = grade(row.sample, text, reading)
+        self._count(row.sample.task, found)
+        return GradeRow(row.sample.id, found.score, found.status, found.parsed, found.parts)
 
     def _count(self, task: TaskKind, found: Grade) -> None:
         self._statuses.setdefault(task, Counter())[str(found.status)] += 1
         self._counts.setdefault(task, Counter()).update(found.parts.keys())
-        sums = self._sums.setdefault(task, Counter())
+        sums = self._sums.setdefault(task, {})
         for part, value in found.parts.items():
-            sums[part] += value  # type: ignore[assignment]
+            sums[part] = sums.get(part, 0.0) + value
 
     def _fail(self, item: str, reason: str) -> None:
         self.failures.append(Failure(item, STAGE, reason))

@@ -7,6 +7,7 @@ follows SmartPath-R1's scorer. What they let through is kept on purpose and is n
 
 import re
 from collections.abc import Sequence
+from enum import StrEnum
 
 from malpighi.grading.choice import ChoiceReading
 from malpighi.grading.tags import Reply
@@ -14,6 +15,13 @@ from malpighi.records import Status, option_label
 
 _HINGE = re.compile(r"</think>\s*<answer>")
 _LETTER = re.compile(r"\b([A-Z])\b")
+
+
+class Mode(StrEnum):
+    """Whose rules decide: ours, which gain nothing from tricks, or the published ones, to compare with."""
+
+    ROBUST = "robust"
+    PAPER = "paper"
 
 
 def published_reply(completion: str) -> Reply:

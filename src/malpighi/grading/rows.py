@@ -1,26 +1,25 @@
-"""Questions and replies as JSON lines that anyone can write by hand.
+"""Samples and completions as JSON lines that anyone can write by hand.
 
-A question: `{"id": "1", "task": "classification", "options": ["Tumor", "Stroma"], "answer": "B"}`. Tasks are
+A sample: `{"id": "1", "task": "classification", "options": ["Tumor", "Stroma"], "answer": "B"}`. Tasks are
 those of `TaskKind`; `answer` is
 
 - an option's letter or its name, where `options` are given;
 - a text for open questions, captions and reports; `yes` or `no` for closed ones;
 - boxes `[[x0, y0, x1, y1], ...]` in image px for detection, with `image_size` (width, height), px;
-- the path of a PNG mask (0 = background) for segmentation, relative to the file of questions.
+- the path of a PNG mask (0 = background) for segmentation, relative to the file of samples.
 
 `frame` is what the model speaks its boxes in: `image`, `resized` (then `resized_size` is needed) or
 `relative1000`. `question`, where given, tells `mixing` which scripts belong there.
 
-A reply: `{"id": "1", "text": "<think>...</think><answer>(B) Stroma</answer>"}`, with `"truncated": true`
-where it was cut off at the length limit. Further fields of a reply are left alone; those of a question are
+A completion: `{"id": "1", "text": "<think>...</think><answer>(B) Stroma</answer>"}`, with `"truncated": true`
+where it was cut off at the length limit. Further fields of a completion are left alone; those of a sample are
 refused, as one that is misspelt would change its grade.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -45,10 +44,11 @@ from malpighi.records import (
 
 _BOX_TASKS = (TaskKind.DETECTION, TaskKind.SEGMENTATION)
 _MASKS_KEPT = 64
+R = TypeVar("R", bound=msgspec.Struct)
 
 
-class QuestionRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One line of a file of questions; see the head of this file."""
+class SampleRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One line of a file of samples; see the head of this file."""
 
     id: str | int
     task: TaskKind
@@ -60,17 +60,16 @@ class QuestionRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     resized_size: Size | None = None
 
 
-class ReplyRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of a file of replies."""
+class CompletionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a file of completions."""
 
     id: str | int
     text: str
     truncated: bool = False
 
 
-@dataclass(frozen=True)
-class Question:
-    """A question ready to be graded, and what `Reading` needs to know about it.
+class RowSample(NamedTuple):
+    """A sample ready to be graded, and what `Reading` needs to know about it.
 
     Attributes:
         sample: the question with its right answer.
@@ -83,8 +82,8 @@ class Question:
     frame: Frame
 
 
-def read_question(row: str | bytes, folder: Path = Path()) -> Question:
-    """One line of a file of questions.
+def read_sample(row: str | bytes, folder: Path = Path()) -> RowSample:
+    """One line of a file of samples.
 
     Args:
         row: JSON.
@@ -95,10 +94,10 @@ def read_question(row: str | bytes, folder: Path = Path()) -> Question:
 
     Example:
         >>> row = '{"id": 1, "task": "classification", "options": ["Tumor", "Stroma"], "answer": "B"}'
-        >>> read_question(row).sample.answer
+        >>> read_sample(row).sample.answer
         Choice(index=1)
     """
-    found = _decode(row, QuestionRow)
+    found = _decode(row, SampleRow)
     size = _mask_size(found, folder) if found.task is TaskKind.SEGMENTATION else found.image_size
     view = _view(found, size) if found.task in _BOX_TASKS else None
     sample = Sample(
@@ -115,16 +114,16 @@ def read_question(row: str | bytes, folder: Path = Path()) -> Question:
         licence="unstated",
         provenance=Provenance("row"),
     )
-    return Question(sample, view, found.frame)
+    return RowSample(sample, view, found.frame)
 
 
-def read_reply_row(row: str | bytes) -> ReplyRow:
-    """One line of a file of replies.
+def read_completion(row: str | bytes) -> CompletionRow:
+    """One line of a file of completions.
 
     Raises:
         DataError: the line is no JSON object with `id` and `text`.
     """
-    return _decode(row, ReplyRow)
+    return _decode(row, CompletionRow)
 
 
 @lru_cache(maxsize=_MASKS_KEPT)
@@ -138,14 +137,14 @@ def mask_at(path: str) -> Mask:
     return mask
 
 
-def _decode(row: str | bytes, kind: type[Any]) -> Any:
+def _decode(row: str | bytes, kind: type[R]) -> R:
     try:
         return msgspec.json.decode(row, type=kind)
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise DataError(f"not a {'question' if kind is QuestionRow else 'reply'}: {error}") from None
+        raise DataError(f"not a {'sample' if kind is SampleRow else 'completion'}: {error}") from None
 
 
-def _view(row: QuestionRow, size: Size | None) -> View:
+def _view(row: SampleRow, size: Size | None) -> View:
     if size is None:
         raise DataError('a detection needs the size of its image; add "image_size": [width, height], px')
     view = View(size, row.resized_size)
@@ -156,7 +155,7 @@ def _view(row: QuestionRow, size: Size | None) -> View:
     return view
 
 
-def _answer(row: QuestionRow, view: View | None, folder: Path) -> Answer:
+def _answer(row: SampleRow, view: View | None, folder: Path) -> Answer:
     if row.task is TaskKind.SEGMENTATION:
         return MaskRef(str(folder / str(row.answer)), ())
     if row.task is TaskKind.DETECTION:
@@ -164,12 +163,14 @@ def _answer(row: QuestionRow, view: View | None, folder: Path) -> Answer:
         return Boxes(tuple(map(partial(_true_box, view), _corners(row))))
     if not isinstance(row.answer, str):
         raise DataError(f"answer is a list of boxes; the answer to a {row.task} is a text or an option")
+    if not row.answer.strip():
+        raise DataError("answer is empty; every completion would be wrong")
     if not row.options:
         return Text(row.answer)
     return Choice(_option(row.answer, row.options))
 
 
-def _corners(row: QuestionRow) -> Sequence[tuple[float, float, float, float]]:
+def _corners(row: SampleRow) -> Sequence[tuple[float, float, float, float]]:
     if isinstance(row.answer, str):
         raise DataError("answer is a text; the answer to a detection is [[x0, y0, x1, y1], ...] in image px")
     return row.answer
@@ -178,8 +179,9 @@ def _corners(row: QuestionRow) -> Sequence[tuple[float, float, float, float]]:
 def _true_box(view: View, corners: tuple[float, float, float, float]) -> Box:
     box = Box(*corners)
     if not view.clip(box).area > 0:
+        width, height = view.image_size
         raise DataError(
-            f"the box {list(corners)} covers nothing of the {view.image_size[0]} x {view.image_size[1]} image; "
+            f"the box {list(corners)} covers nothing of the {width} x {height} image; "
             "expected [x0, y0, x1, y1] in image px, left and top edge first"
         )
     return box
@@ -197,7 +199,7 @@ def _option(answer: str, options: Sequence[str]) -> int:
     raise DataError(f"answer '{answer}' is {what} {list(options)}; give a letter, A to {last}, or a name")
 
 
-def _mask_size(row: QuestionRow, folder: Path) -> Size:
+def _mask_size(row: SampleRow, folder: Path) -> Size:
     if not isinstance(row.answer, str):
         raise DataError("answer is a list of boxes; the answer to a segmentation is the path of a mask")
     size = image_size(_bytes(str(folder / row.answer)))
