@@ -15,17 +15,17 @@ Rules:
 
 import math
 import re
-import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from malpighi.geometry import Box, Frame, View
+from malpighi.grading.names import plain_text
 from malpighi.records import Status
 
 Corners = tuple[float, float, float, float]
 
 _GROUP = re.compile(
-    r"\[(?P<square>[^\[\]()]*)\]"
+    r"\[(?P<square>[^\[\](){}]*)\]"
     r"|\((?P<round>[^\[\]()]*)\)"
     r"|<(?P<tag>bbox|bbox_2d|box|region)>(?P<tagged>[^<>\[\]()]*)</(?P=tag)>"
     r"|\{(?P<object>[^{}\[\]()<>]*)\}",
@@ -44,7 +44,7 @@ _EDGES = (
 )
 _SIDES = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("left", "top", "width", "height"))
 _EDGE_NAMES = {name for names in (*_EDGES, *_SIDES) for name in names}
-_UNCLOSED = re.compile(r"\[[^\[\]()]*\d[^\[\]()]*$")
+_UNCLOSED = re.compile(r"[\[{][^\[\](){}]*\d[^\[\](){}]*$")
 _EMPTY = re.compile(r"\[\s*\]")
 _NOTHING = {"none", "null", "nothing", "no boxes", "no box", "no objects", "no regions"}
 _BAD: Corners = (0.0, 0.0, 0.0, 0.0)
@@ -69,7 +69,7 @@ def read_boxes(text: str) -> BoxReading:
         >>> read_boxes("[]").status.value
         'ok'
     """
-    text = _last_fence(unicodedata.normalize("NFKC", text)).strip()
+    text = _last_fence(plain_text(text)).strip()
     entries = _entries(text)
     good = [entry for entry in entries if entry is not None]
     if good:
@@ -116,7 +116,7 @@ def _entries(text: str) -> list[Corners | None]:
         point = (numbers, group.end()) if len(numbers) == 2 else None
         if len(numbers) == 4:
             entries.append(_four(numbers))
-    if _UNCLOSED.search(text, max(text.rfind("["), 0)):
+    if _UNCLOSED.search(text, max(text.rfind("["), text.rfind("{"), 0)):
         entries.append(None)
     if not entries and len(text) < 200:
         bare = _numbers(text) or []

@@ -12,12 +12,11 @@ Two different options, a name that contradicts its letter, and a denied option (
 """
 
 import re
-import unicodedata
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from malpighi.grading.names import Mention, Names, negated, words_of
+from malpighi.grading.names import Mention, Names, negated, plain_text, words_of
 from malpighi.records import Status, option_label
 
 _WRAPPED = re.compile(r"\\(?:boxed|text|textbf|mathrm)\s?\{([^{}]*)\}")
@@ -99,7 +98,7 @@ def _key(options: tuple[str, ...], lettered: bool) -> _Key:  # noqa: FBT001 -- l
 
 
 def _plain(text: str) -> str:
-    text = unicodedata.normalize("NFKC", text)
+    text = plain_text(text)
     if "\\" in text:
         text = _WRAPPED.sub(r"\1", _WRAPPED.sub(r"\1", text))
     return text

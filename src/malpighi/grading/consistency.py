@@ -9,12 +9,11 @@ observations can be consistent. So it is a part to weigh beside the task, never 
 """
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from malpighi.grading.names import Mention, Names, denies_after, denies_before
+from malpighi.grading.names import Mention, Names, denies_after, denies_before, plain_text
 from malpighi.guidelines.pack import Pack
 
 # A colon inside "N:C" divides nothing, nor does the point of a decimal.
@@ -84,7 +83,7 @@ def observations_in(text: str, pack: Pack) -> Stated:
         (['NE', 'NH'], ['KO'])
     """
     lexicon = _lexicon(pack)
-    text = _TAG.sub("\n", unicodedata.normalize("NFKC", text))
+    text = _TAG.sub("\n", plain_text(text))
     said: dict[bool | None, set[str]] = {True: set(), False: set(), None: set()}
     for clause in _CLAUSE_END.split(text):
         for name, state in _statements(_FILLER.sub(" ", clause), lexicon):

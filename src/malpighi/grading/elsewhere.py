@@ -74,7 +74,7 @@ class RewardFunctions:
         Returns:
             One reward per completion.
         """
-        ids = completion_ids or [None] * len(completions)
+        ids: Sequence[Sequence[int] | None] = completion_ids or [None] * len(completions)
         return [
             self._reward(row, _content(completion), *self._tokens(tokens))
             for row, completion, tokens in zip(sample, completions, ids, strict=True)
@@ -118,7 +118,7 @@ class RewardFunctions:
         extra_info: Any = None,
         **_: Any,
     ) -> dict[str, float]:
-        """verl's `compute_score`, for its naive and dapo reward managers.
+        """The `compute_score` of verl, for its naive and dapo reward managers.
 
         verl tells no length here; its dapo manager subtracts the overlong punishment itself.
 
@@ -137,14 +137,14 @@ class RewardFunctions:
         extra_infos: Sequence[Any] | None = None,
         **_: Any,
     ) -> list[dict[str, float]]:
-        """verl's `compute_score` for its batch reward manager; see `verl`."""
+        """The `compute_score` of verl for its batch reward manager; see `verl`."""
         return [
             self.verl(source, text, row)
             for source, text, row in zip(data_sources, solution_strs, ground_truths, strict=True)
         ]
 
     def easyr1(self, reward_inputs: Sequence[Mapping[str, Any]], **_: Any) -> list[dict[str, float]]:
-        """EasyR1's `compute_score` with REWARD_TYPE = "batch".
+        """The `compute_score` of EasyR1 with REWARD_TYPE = "batch".
 
         Args:
             reward_inputs: each with `response`, `response_length` (tokens) and `ground_truth` (a row).
@@ -155,7 +155,7 @@ class RewardFunctions:
         return [self.easyr1_one(entry) for entry in reward_inputs]
 
     def easyr1_one(self, reward_input: Mapping[str, Any], **_: Any) -> dict[str, float]:
-        """EasyR1's `compute_score` with REWARD_TYPE = "sequential"; see `easyr1`."""
+        """The `compute_score` of EasyR1 with REWARD_TYPE = "sequential"; see `easyr1`."""
         value, found = self._graded(
             reward_input["ground_truth"], reward_input["response"], reward_input.get("response_length")
         )
@@ -168,6 +168,10 @@ class RewardFunctions:
     def _graded(
         self, row: str, text: str, tokens: int | None = None, *, truncated: bool = False
     ) -> tuple[float, Grade]:
+        if not isinstance(row, str):
+            raise ConfigError(
+                f"the ground truth is a {type(row).__name__}; expected a sample row as a JSON string"
+            )
         asked = _sample(row, self.folder)
         reading = Reading(
             view=asked.view,
@@ -187,8 +191,8 @@ class RewardFunctions:
             return None
         if tokens is None:
             raise ConfigError(
-                "a limit is set, but this trainer does not tell how long a completion is; leave the limit out "
-                "(verl: use its dapo reward manager with overlong_buffer)"
+                "a limit is set, but this trainer does not tell how long a completion is; leave the limit "
+                "out (verl: use its dapo reward manager with overlong_buffer)"
             )
         return Length(tokens, self.limit, self.buffer)
 

@@ -22,6 +22,10 @@ _SMALL = {"yes", "no", "none", "maybe", "true", "false", "other", "both", "neith
 _STOP_MARKS = ".,;:!?)]}\"'\n"
 
 
+# Marks that steer the direction or the joining of letters and show nothing themselves.
+_INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
+
+
 class Mention(NamedTuple):
     """A name found in a text: the option's index, and character offsets into that text."""
 
@@ -79,6 +83,16 @@ class Names:
         return not following or following[0] in _STOP_MARKS
 
 
+def plain_text(text: str) -> str:
+    """The text in the characters that a reader sees: compatibility forms (NFKC), without invisible marks.
+
+    Example:
+        >>> plain_text("\uff22\u200b")
+        'B'
+    """
+    return _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
+
+
 def words_of(text: str) -> tuple[str, ...]:
     """The words that names are compared by.
 
@@ -86,7 +100,7 @@ def words_of(text: str) -> tuple[str, ...]:
         >>> words_of("B-cell Lymphomas (p53+)")
         ('b', 'cell', 'lymphoma', 'p53', '+')
     """
-    return tuple(_stem(token) for token in _TOKEN.findall(unicodedata.normalize("NFKC", text)))
+    return tuple(_stem(token) for token in _TOKEN.findall(plain_text(text)))
 
 
 def negated(text: str, start: int, end: int) -> bool:

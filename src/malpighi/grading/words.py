@@ -1,9 +1,10 @@
 """Comparing words with words: exact match, token F1, BLEU-4."""
 
-import unicodedata
 from collections import Counter
 
 from sacrebleu.metrics.bleu import BLEU
+
+from malpighi.grading.names import plain_text
 
 _ARTICLES = {"a", "an", "the"}
 _BLEU = BLEU(lowercase=True, tokenize="13a", smooth_method="exp", effective_order=True)
@@ -17,7 +18,7 @@ def normal_words(text: str) -> list[str]:
         >>> normal_words("The B-cell lymphoma.")
         ['b', 'cell', 'lymphoma']
     """
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    folded = plain_text(text).casefold()
     words = "".join(c if c.isalnum() or c in "+%" else " " for c in folded).split()
     return [word for word in words if word not in _ARTICLES] or words
 
@@ -55,7 +56,7 @@ def bleu4(text: str, truth: str) -> float:
         >>> bleu4("Koilocytic atypia", "koilocytic atypia")
         1.0
     """
-    found = _BLEU.sentence_score(text, [truth])
+    found = _BLEU.sentence_score(plain_text(text), [plain_text(truth)])
     orders = min(4, found.ref_len)
     if not orders or not found.counts[0]:
         return 0.0
