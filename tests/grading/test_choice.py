@@ -91,6 +91,20 @@ def test_a_letter_and_another_option_s_name_contradict(letter, name):
     assert reading.option == (letter if letter == name else None)
 
 
+@pytest.mark.parametrize(
+    "form", ["({}) or {}", "{} or {}", "The answer is {} or {}", "{}. or perhaps {}", "{}/{}"]
+)
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_letter_or_another_option_s_name_is_ambiguous(form, swapped):
+    pair = ("Koilocyte", "A") if swapped else ("A", "Koilocyte")
+    assert read_choice(form.format(*pair), CELLS) == (None, Status.AMBIGUOUS)
+
+
+def test_what_else_is_seen_does_not_contradict():
+    assert read_choice("(B) Koilocyte. There is a halo and normal cytoplasm.", CELLS).option == 1
+    assert read_choice("Koilocyte and a halo", CELLS).option == 1
+
+
 @given(st.integers(5, 25))
 def test_letters_beyond_the_options_are_out_of_range(index):
     for form in ("{}", "({})", "{}.", "The answer is {}"):

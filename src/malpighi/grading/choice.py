@@ -46,6 +46,12 @@ _BARE = re.compile(
     r"(?:\s*$|\s*[.,;:)!?]|\s+(?:because|since|as|which|due|based|given|for|with)\b)"
 )
 _HEDGE = re.compile(r"\W{0,4}(?:or|and)\s[\w\s,]{0,20}?(?<!\w)(?P<also>[A-Z]{1,2})\W{0,3}(?:\n|$)")
+_OR = (
+    r"\W{0,4}(?:\b(?:or|and|versus|vs)\b|/)(?:\W{1,3}(?:maybe|perhaps|possibly|even|an?|the|option))*\W{0,3}"
+)
+_JOINER = re.compile(_OR, re.IGNORECASE)
+_LETTER_OR = re.compile(rf"(?<![A-Za-z'’])(?P<also>[A-Z]{{1,2}})(?i:{_OR})$")
+_OR_LETTER = re.compile(rf"(?i:{_OR})(?P<also>[A-Z]{{1,2}})(?![A-Za-z'’])(?!\s[a-z])")
 _FILLER = {"and", "or", "both", "option", "options", "choice", "letter", "answer", "the", "is", "class"}
 _DENIED = re.compile(
     r"(?:\b(?i:not|never|neither|nor|except)|(?i:n['’]t))\W{1,3}(?:(?i:option|answer|letter)\s)?\(?([A-Z]{1,2})(?![A-Za-z'’])"
@@ -195,8 +201,8 @@ def _named_first(text: str, key: _Key) -> ChoiceReading | None:
     mentions = key.names.find(text)
     if not mentions or re.search(r"[^\W_]", text[: mentions[0].start]):
         return None
-    denied = any(negated(text, m.start, m.end) for m in mentions)
-    return ChoiceReading(None, Status.AMBIGUOUS) if denied else _decide({m.option for m in mentions})
+    unsure = any(negated(text, m.start, m.end) or _or_letter(text, m, key) for m in mentions)
+    return ChoiceReading(None, Status.AMBIGUOUS) if unsure else _decide({m.option for m in mentions})
 
 
 def _lead(text: str, key: _Key) -> ChoiceReading | None:
@@ -244,11 +250,14 @@ def _contradicted(rest: str, index: int, key: _Key, *, stated: bool) -> bool:
     After a statement, later sentences may mention other letters to explain, but not list them by name.
     """
     # The letter's own name is looked past: a name may hold a full stop or another option's letter.
-    names = {m.option: m for m in key.names.find(rest[:400]) if m.start <= 1}
+    mentions = key.names.find(rest[:400])
+    names = {m.option: m for m in mentions if m.start <= 1}
     hedge = _HEDGE.match(rest)
     if (names and index not in names) or (hedge and key.labels.get(hedge["also"], index) != index):
         return True
     own_end = names[index].end if index in names else 0
+    if any(m.option != index and _JOINER.fullmatch(rest[own_end : m.start]) for m in mentions):
+        return True
     sentence = _VALUE_END.search(rest, own_end)
     first_end = sentence.start() if sentence and stated else len(rest)
     others = [m for m in _MARK.finditer(rest, own_end) if key.labels.get(_label(m), index) != index]
@@ -287,9 +296,16 @@ def _label(mark: re.Match[str]) -> str:
 
 def _name(text: str, key: _Key) -> ChoiceReading | None:
     mentions = key.names.find(text)
-    if any(_denied(text, m, key) for m in mentions):
+    if any(_denied(text, m, key) or _or_letter(text, m, key) for m in mentions):
         return ChoiceReading(None, Status.AMBIGUOUS)
     return _decide({m.option for m in mentions})
+
+
+def _or_letter(text: str, mention: Mention, key: _Key) -> bool:
+    """A name joined to another option's letter: `Koilocyte or A`."""
+    before = _LETTER_OR.search(text[max(0, mention.start - 40) : mention.start])
+    after = _OR_LETTER.match(text, mention.end)
+    return any(key.labels.get(m["also"], mention.option) != mention.option for m in (before, after) if m)
 
 
 def _denied(text: str, mention: Mention, key: _Key) -> bool:
