@@ -1,6 +1,7 @@
 import itertools
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from malpighi.grading.grade import Reading, grade
 from malpighi.grading.rows import read_sample
 from malpighi.guidelines.pack import load_pack
 from malpighi.phantom.wording import category_reasoning, description, finding_reasoning
+from malpighi.records import Text
 
 TBS = load_pack("tbs")
 CATEGORIES = ("NILM", "ASC-US", "LSIL", "ASC-H", "HSIL", "AGC")
@@ -108,6 +110,11 @@ def test_a_question_outside_of_the_guideline_has_no_fault():
     assert categories_of(("Tumor", "NILM"), TBS) is None
     assert categories_of((), TBS) is None
     assert categories_of(("low-grade squamous intraepithelial lesion", "nilm"), TBS) == ("LSIL", "NILM")
+
+
+def test_an_answer_in_words_beside_categories_names_none():
+    worded = msgspec.structs.replace(ASKED, answer=Text("something else"))
+    assert grade(worded, "HSIL", Reading(pack=TBS)).parts["inconsistent"] == 1.0
 
 
 @given(st.text(max_size=200))

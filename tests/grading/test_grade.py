@@ -234,3 +234,10 @@ def test_what_cannot_be_graded_is_refused():
         grade(sample(TaskKind.DETECTION, Text("x")), "[]")
     with pytest.raises(DataError, match="no image"):
         grade(sample(TaskKind.DETECTION, Boxes(()), images=()), "[]")
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_surrogates_and_control_characters_are_read(mode):
+    for text in ("\ud800", "\x00B\x00", "<answer>\udfff B</answer>", "\r\nB\r\n", "\u2028" * 50):
+        for asked in EVERY:
+            assert 0 <= grade(asked, text, Reading(load_mask=load_mask, mode=mode)).score <= 1

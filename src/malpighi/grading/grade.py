@@ -119,14 +119,17 @@ def _faults(sample: Sample, completion: str, verdict: Verdict, reading: Reading)
     if reading.length is not None:
         found["overlong"] = overlong(reading.length)
     if reading.pack is not None:
-        categories = categories_of(sample.options, reading.pack)
-        said = verdict.parsed if verdict.status is Status.OK and isinstance(verdict.parsed, int) else None
-        found["inconsistent"] = (
-            inconsistency(completion, None if said is None else categories[said], reading.pack)
-            if categories
-            else 0.0
-        )
+        found["inconsistent"] = _inconsistency(sample, completion, verdict, reading.pack)
     return found
+
+
+def _inconsistency(sample: Sample, completion: str, verdict: Verdict, pack: Pack) -> float:
+    categories = categories_of(sample.options, pack)
+    if categories is None:
+        return 0.0
+    chosen = verdict.status is Status.OK and isinstance(verdict.parsed, int)
+    said = categories[verdict.parsed] if chosen else None
+    return inconsistency(completion, said, pack)
 
 
 def _judged(grader: Grader, sample: Sample, answer: str, reading: Reading, *, cut: bool) -> Verdict:
