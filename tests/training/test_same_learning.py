@@ -96,7 +96,8 @@ def by_us(mini, folder, monkeypatch):
     return curve(
         SharedPrefixTrainer(
             vlm, lambda key: encode_one(mini.pictures.prompt(samples[key]), None, vlm),
-            Drawing(9, 1.0, (), ()), reward_funcs=vowels, train_dataset=Dataset.from_dict(rows), args=settings(folder),
+            Drawing(9, 1.0, (), ()), reward_funcs=vowels, train_dataset=Dataset.from_dict(rows),
+            args=settings(folder),
         )
     )  # fmt: skip
 
