@@ -46,8 +46,8 @@ class Family(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         id: unique in its grammar.
         group: the task group that should answer, or `OTHER`.
-        patterns: wordings with slots: `{name}` is one of `slots`, `{options:name}` a lettered list of some of
-            them, `{long:name}` very many of them.
+        patterns: wordings with slots: `{slot}` is one of its values, `{options:slot}` a lettered list of some,
+            `{long:slot}` very many.
         kind: what a benchmark counts it under; "" outside benchmarks.
     """
 
@@ -62,13 +62,20 @@ class Grammar(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         format_version: of the file.
-        slots: name -> what may stand there.
+        names: slot -> what a request may be about; there is always one more.
+        words: slot -> what requests are made of.
         families: the constructions.
     """
 
     format_version: int
-    slots: dict[str, list[str]]
+    names: dict[str, list[str]]
     families: list[Family]
+    words: dict[str, list[str]] = {}
+
+    @property
+    def slots(self) -> dict[str, list[str]]:
+        """Names and words together."""
+        return self.names | self.words
 
 
 def shipped_grammar() -> Grammar:
@@ -87,6 +94,21 @@ def load_grammar(path: str | Path) -> Grammar:
         return _read(Path(path).read_bytes(), str(path))
     except OSError as error:
         raise DataError(f"cannot read the grammar {path}: {error.strerror}") from error
+
+
+def halves(grammar: Grammar, seed: int) -> tuple[Grammar, Grammar]:
+    """The grammar twice, with the same families and words and no name in common, dealt out by seed.
+
+    What was learned from one half meets unknown names in the other, as it will in use.
+    """
+    rng = np.random.default_rng(seed)
+    dealt: tuple[dict[str, list[str]], dict[str, list[str]]] = ({}, {})
+    for slot, values in grammar.names.items():
+        order = [values[i] for i in rng.permutation(len(values))]
+        for half, names in enumerate(dealt):
+            names[slot] = order[half::2] or order
+    first, second = (msgspec.structs.replace(grammar, names=names) for names in dealt)
+    return first, second
 
 
 def draw(grammar: Grammar, count: int, seed: int) -> list[Phrase]:
@@ -178,5 +200,5 @@ def _check(grammar: Grammar, where: str) -> None:
             unknown = [name for _, name in _SLOT.findall(pattern) if not grammar.slots.get(name)]
             if unknown:
                 raise DataError(
-                    f"{where}: family '{family.id}' uses the slot '{unknown[0]}', which `slots` lacks"
+                    f"{where}: family '{family.id}' uses the slot '{unknown[0]}', which neither `names` nor `words` has"
                 )
