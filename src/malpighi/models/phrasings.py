@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
-import yaml
 
-from malpighi.errors import DataError, FormatVersionError
+from malpighi.errors import DataError
+from malpighi.models.versioned import from_yaml
 from malpighi.records import option_label
 
 FORMAT_VERSION = 1
@@ -46,8 +46,8 @@ class Family(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         id: unique in its grammar.
         group: the task group that should answer, or `OTHER`.
-        patterns: wordings with slots: `{slot}` is one of its values, `{options:slot}` a lettered list of some,
-            `{long:slot}` very many.
+        patterns: wordings with slots: `{slot}` is one of its values, `{options:slot}` a lettered list of
+            some, `{long:slot}` very many.
         kind: what a benchmark counts it under; "" outside benchmarks.
     """
 
@@ -173,17 +173,7 @@ def _long(names: Sequence[str], rng: np.random.Generator) -> str:
 
 
 def _read(data: bytes, where: str) -> Grammar:
-    try:
-        tree = yaml.safe_load(data)
-        version = tree.get("format_version") if isinstance(tree, dict) else None
-        if version != FORMAT_VERSION:
-            raise FormatVersionError(
-                f"{where} is of format {version}, this release reads {FORMAT_VERSION}; "
-                "write the file anew in that format"
-            )
-        grammar = msgspec.convert(tree, Grammar)
-    except (yaml.YAMLError, UnicodeError, msgspec.ValidationError) as error:
-        raise DataError(f"{where} is no grammar of phrasings: {error}") from error
+    grammar = from_yaml(data, Grammar, FORMAT_VERSION, where)
     _check(grammar, where)
     return grammar
 
@@ -200,5 +190,6 @@ def _check(grammar: Grammar, where: str) -> None:
             unknown = [name for _, name in _SLOT.findall(pattern) if not grammar.slots.get(name)]
             if unknown:
                 raise DataError(
-                    f"{where}: family '{family.id}' uses the slot '{unknown[0]}', which neither `names` nor `words` has"
+                    f"{where}: family '{family.id}' uses the slot '{unknown[0]}', which is neither among "
+                    "its names nor among its words"
                 )

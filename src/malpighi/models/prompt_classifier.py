@@ -1,7 +1,7 @@
 """A small text classifier that says what a request asks for, and how sure it is.
 
-Multinomial logistic regression over tf-idf of word and character n-grams, with an explicit vocabulary, so that
-what spoke for a decision can be shown. It is fitted with scipy in seconds on one core; no torch is involved.
+Multinomial logistic regression over tf-idf of word and character n-grams, with an explicit vocabulary, so
+that what spoke for a decision can be shown. It is fitted with scipy in seconds on one core, without torch.
 
 Shapes: N texts, F features, K classes.
 """
@@ -93,7 +93,7 @@ class PromptClassifier:
         k = self.classes.index(name)
         rest_f = (self.weights_kf.sum(axis=0) - self.weights_kf[k]) / (len(self.classes) - 1)
         gains = row_f.multiply(self.weights_kf[k] - rest_f).tocoo()
-        words = set(_ngrams(tokens(text)))
+        words = {ngram for ngram in _ngrams(tokens(text)) if not _is_mark(ngram)}
         named = list(self.vocabulary)
         ranked = sorted(zip(gains.data.tolist(), gains.col.tolist(), strict=True), reverse=True)
         return [named[f] for gain, f in ranked if gain > 0 and named[f] in words][:most]
@@ -140,7 +140,11 @@ class PromptClassifier:
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise DataError(f"{path} holds no prompt classifier ({error}); train the router again") from error
         shape = (len(made.classes), len(made.vocabulary))
-        fits = made.weights_kf.shape == shape and made.bias_k.shape == shape[:1] and made.idf_f.shape == shape[1:]
+        fits = (
+            made.weights_kf.shape == shape
+            and made.bias_k.shape == shape[:1]
+            and made.idf_f.shape == shape[1:]
+        )
         if not fits:
             raise DataError(f"{path}: its arrays do not fit together; train the router again")
         return made
@@ -265,7 +269,9 @@ def _minimise(
         table = flat.reshape(classes, width + 1)
         weights_kf, bias_k = table[:, :-1], table[:, -1]
         log_p_nk = special.log_softmax(x_nf @ weights_kf.T + bias_k, axis=1)
-        loss = -float(share_n @ (log_p_nk * one_hot_nk).sum(axis=1)) + penalty / 2 * float((weights_kf**2).sum())
+        loss = -float(share_n @ (log_p_nk * one_hot_nk).sum(axis=1)) + penalty / 2 * float(
+            (weights_kf**2).sum()
+        )
         error_nk = (np.exp(log_p_nk) - one_hot_nk) * share_n[:, None]
         slope = np.empty_like(table)
         slope[:, :-1] = (x_nf.T @ error_nk).T + penalty * weights_kf

@@ -1,4 +1,4 @@
-"""Which adapter answers a request, from its words alone: explicit task, then templates, then a text classifier.
+"""Which adapter answers a request, from its words: a stated task, then templates, then a text classifier.
 
 Where nothing speaks clearly the base model answers. A request never chooses by naming an adapter: only the
 caller's `task` does. Every decision carries its reasons. No torch is involved.
@@ -17,17 +17,19 @@ from typing import Literal
 import msgspec
 
 from malpighi.durable import mending, replacing
-from malpighi.errors import DataError, FormatVersionError
+from malpighi.errors import DataError
 from malpighi.models.phrasings import OTHER
 from malpighi.models.prompt import Prompt
 from malpighi.models.prompt_classifier import PromptClassifier, Reading, normalise
 from malpighi.models.task_groups import TaskGroups, check_groups, find_templates
+from malpighi.models.versioned import from_json
 
 FORMAT_VERSION = 1
 ROUTER = "router.json"
 CLASSIFIER = "router.npz"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
+_REMEDY = "train the experts and their router first"
 _QUOTED = re.compile(r"“([^”]+)”|\"([^\"]+)\"|「([^」]+)」|(?<!\w)['‘]([^'’]+)['’](?!\w)")
 _SENTENCE_ENDS = re.compile(r"[.?!。;]+")
 _COURTESY = 2
@@ -160,7 +162,8 @@ class Router:
             FormatVersionError: written by another release.
         """
         folder = Path(folder)
-        data = _read(folder / ROUTER)
+        data = from_json(folder / ROUTER, RouterFile, FORMAT_VERSION, _REMEDY)
+        check_groups(data.groups, str(folder / ROUTER))
         path = folder / CLASSIFIER
         if not path.is_file() or _sha256(path) != data.classifier_sha256:
             raise DataError(f"{path} is missing or not the one that {ROUTER} names; save the router again")
@@ -182,7 +185,9 @@ class Router:
     def _by_template(self, text: str) -> Route | None:
         group = self.data.wordings.get(_plain(text), "")
         if group:
-            return self._to(group, "template", 1.0, (f"the training data of {group} repeats these very words",))
+            return self._to(
+                group, "template", 1.0, (f"the training data of {group} repeats these very words",)
+            )
         matches = find_templates(text, self.data.groups.groups)
         if not matches:
             return None
@@ -214,7 +219,9 @@ class Router:
             return _fallback(why, reading.probabilities)
         words = self.classifier.telling(text, best)
         reasons = (
-            f"the words {', '.join(map(repr, words))} speak for {best}" if words else f"parts of words speak for {best}",
+            f"the words {', '.join(map(repr, words))} speak for {best}"
+            if words
+            else f"parts of words speak for {best}",
             f"probability {confidence:.2f}, at least {limits.confidence.value:.2f} is needed",
             f"{reading.known:.0%} of its words and word pairs are known",
         )
@@ -226,13 +233,15 @@ class Router:
         confidence = reading.probabilities[best]
         if reading.known < limits.known.value:
             return (
-                f"{reading.known:.0%} of its words and word pairs are known, under {limits.known.value:.0%}: far from "
-                "what was learned from"
+                f"{reading.known:.0%} of its words and word pairs are known, under {limits.known.value:.0%}: "
+                "far from what was learned from"
             )
         if best == OTHER:
             return f"it asks for nothing that a group serves (probability {confidence:.2f})"
         if confidence < limits.confidence.value:
-            return f"{best} is likeliest with probability {confidence:.2f}, under {limits.confidence.value:.2f}"
+            return (
+                f"{best} is likeliest with probability {confidence:.2f}, under {limits.confidence.value:.2f}"
+            )
         for quoted in quotations(text):
             if self._clear(quoted) not in ("", OTHER):
                 return f"it quotes a request rather than making one: {quoted[:60]!r}"
@@ -296,23 +305,3 @@ def _fallback(reason: str, scores: dict[str, float] | None = None) -> Route:
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-class _Versioned(msgspec.Struct):
-    format_version: int
-
-
-def _read(path: Path) -> RouterFile:
-    if not path.is_file():
-        raise DataError(f"{path.parent} holds no {path.name}; train the experts and their router first")
-    try:
-        version = msgspec.json.decode(path.read_bytes(), type=_Versioned).format_version
-        if version != FORMAT_VERSION:
-            raise FormatVersionError(
-                f"{path} is of format {version}, this release reads {FORMAT_VERSION}; train the router again"
-            )
-        data = msgspec.json.decode(path.read_bytes(), type=RouterFile)
-    except msgspec.DecodeError as error:
-        raise DataError(f"{path} is no router: {error}; train the router again") from error
-    check_groups(data.groups, str(path))
-    return data

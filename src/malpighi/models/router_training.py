@@ -35,7 +35,6 @@ from malpighi.models.router import (
 )
 from malpighi.models.task_groups import TaskGroups, shipped_groups
 
-
 _NEVER = -1e3
 """Score of a class that a fold's classifier has not met."""
 
@@ -94,7 +93,7 @@ class HeldOut:
 
 
 class _Asked(NamedTuple):
-    """A held-out text: right class, scores of the text, its parts and its quotations, share of known words."""
+    """A held-out text: right class, scores of the text, parts and quotations, share of known words."""
 
     label: str
     logits_k: Floats
@@ -131,8 +130,8 @@ def train_router(
     examples = [*drawn[0], *drawn[1], *few]
     if len({example.family for example in examples}) < settings.folds:
         raise DataError(
-            f"a router is judged on held-out families of wordings: {settings.folds} folds need as many families; "
-            "raise phrasings, or give prompts of more exams"
+            f"a router is judged on held-out families of wordings: {settings.folds} folds need as many "
+            "families; raise phrasings, or give prompts of more exams"
         )
     held_out = hold_out([*drawn[0], *few], [*drawn[1], *few], groups.joins, settings)
     classifier = fit(examples, settings.penalty)
@@ -190,7 +189,9 @@ def _ask(
     classifier: PromptClassifier, example: Example, classes: Sequence[str], joins: Sequence[str]
 ) -> _Asked:
     pieces, quoted = parts(example.text, joins), quotations(example.text)
-    logits = np.full((1 + len(pieces) + len(quoted), len(classes)), _NEVER)  # a class may lie in one fold alone
+    logits = np.full(
+        (1 + len(pieces) + len(quoted), len(classes)), _NEVER
+    )  # a class may lie in one fold alone
     columns = [classes.index(name) for name in classifier.classes]
     logits[:, columns] = classifier.logits([example.text, *pieces, *quoted])
     whole, of_parts, of_quoted = np.split(logits, [1, 1 + len(pieces)])
@@ -223,7 +224,7 @@ def _folds(examples: Sequence[Example], settings: RouterSettings) -> dict[str, i
 
 
 def choose_limits(held_out: HeldOut, precision: float) -> tuple[float, float]:
-    """The pair of limits (confidence, known) that routes most texts of those pairs that route precisely enough.
+    """The limits (confidence, known) that route most texts, of all pairs that route precisely enough.
 
     A text is routed where its best class is a group, both limits are met, and no part of it rivals the whole.
 
@@ -248,12 +249,9 @@ def choose_limits(held_out: HeldOut, precision: float) -> tuple[float, float]:
 
 def _routed(held_out: HeldOut, confidence: float, known: float) -> NDArray[np.bool_]:
     other = held_out.classes.index(OTHER) if OTHER in held_out.classes else -1
-    return (
-        (held_out.p_nk.argmax(axis=1) != other)
-        & (held_out.p_nk.max(axis=1) >= confidence)
-        & (held_out.known_n >= known)
-        & (held_out.rival_n < confidence)
-    )
+    is_group_n = held_out.p_nk.argmax(axis=1) != other
+    is_sure_n = (held_out.p_nk.max(axis=1) >= confidence) & (held_out.rival_n < confidence)
+    return np.asarray(is_group_n & is_sure_n & (held_out.known_n >= known))
 
 
 def _limits(
@@ -291,7 +289,9 @@ def _few_of_each(own: Sequence[Phrase], settings: RouterSettings) -> list[Phrase
     for phrase in dict.fromkeys(own):
         exams.setdefault(phrase.family, []).append(phrase)
     return [
-        phrases[i] for _, phrases in sorted(exams.items()) for i in rng.permutation(len(phrases))[: settings.own]
+        phrases[i]
+        for _, phrases in sorted(exams.items())
+        for i in rng.permutation(len(phrases))[: settings.own]
     ]
 
 

@@ -1,4 +1,4 @@
-"""Which tasks share an adapter, and the wordings that name a group beyond doubt: data, in `task_groups.yaml`."""
+"""Which tasks share an adapter, and the wordings that name a group beyond doubt: `task_groups.yaml`."""
 
 import re
 from collections.abc import Sequence
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-import yaml
 
-from malpighi.errors import ConfigError, DataError, FormatVersionError
+from malpighi.errors import ConfigError, DataError
 from malpighi.models.phrasings import OTHER
 from malpighi.models.templates import BOX_UNITS, TEMPLATES
+from malpighi.models.versioned import from_yaml
 from malpighi.records import TaskKind, option_label
 
 FORMAT_VERSION = 1
@@ -22,17 +22,23 @@ _LONGEST_TEXT = 4000
 """Characters beyond which no template is tried: a list of thirty options has fewer."""
 _LONGEST_OPTION = 100
 _SENTENCE_END = re.compile(r"[.?!。？！]\s|[\"“”「」]")
-_LABEL = re.compile(r"\(([A-Z]{1,2})\) ")
+_LABEL = re.compile(r"(?<!\S)\(?([A-Z]{1,2})[.)] ")
 
 _SLOTS = {
     " {boxes}": "(?: (?:{}))?".format(
         "|".join(
-            sorted({re.escape(t.boxes.format(unit=unit)) for t in TEMPLATES.values() for unit in BOX_UNITS.values()})
+            sorted(
+                {
+                    re.escape(t.boxes.format(unit=unit))
+                    for t in TEMPLATES.values()
+                    for unit in BOX_UNITS.values()
+                }
+            )
         )
     ),
     "{phrase}": '([^.?!;:"“”「」]{1,80})',
     "{question}": '([^"“”「」]{1,300}[.?])',
-    "{options}": r"(\(A\) .+?)\.?",
+    "{options}": r"(\(?A[.)] .+?)\.?",
 }
 
 
@@ -78,7 +84,8 @@ class TaskGroups(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return task
         if task not in list(TaskKind):
             raise ConfigError(
-                f"unknown task '{task}'; groups: {', '.join(self.names)}; kinds of task: {', '.join(TaskKind)}"
+                f"unknown task '{task}'; the groups are {', '.join(self.names)}, the kinds of task "
+                f"{', '.join(TaskKind)}"
             )
         return next((group.name for group in self.groups if task in group.tasks), "")
 
@@ -101,7 +108,9 @@ class Match(NamedTuple):
 
 def shipped_groups() -> TaskGroups:
     """The groups that ship with the package: those of SmartPath-R1."""
-    return read_groups((resources.files("malpighi.models") / "task_groups.yaml").read_bytes(), "task_groups.yaml")
+    return read_groups(
+        (resources.files("malpighi.models") / "task_groups.yaml").read_bytes(), "task_groups.yaml"
+    )
 
 
 def load_groups(path: str | Path) -> TaskGroups:
@@ -119,16 +128,7 @@ def load_groups(path: str | Path) -> TaskGroups:
 
 def read_groups(data: bytes, where: str) -> TaskGroups:
     """Groups from YAML; `where` names the file in errors. See `load_groups`."""
-    try:
-        tree = yaml.safe_load(data)
-        version = tree.get("format_version") if isinstance(tree, dict) else None
-        if version != FORMAT_VERSION:
-            raise FormatVersionError(
-                f"{where} is of format {version}, this release reads {FORMAT_VERSION}; write it anew in that format"
-            )
-        groups = msgspec.convert(tree, TaskGroups)
-    except (yaml.YAMLError, UnicodeError, msgspec.ValidationError) as error:
-        raise DataError(f"{where} holds no task groups: {error}") from error
+    groups = from_yaml(data, TaskGroups, FORMAT_VERSION, where)
     check_groups(groups, where)
     return groups
 
@@ -144,7 +144,9 @@ def check_groups(groups: TaskGroups, where: str) -> None:
         check_name(group.name, where)
         for task in group.tasks:
             if task in tasks:
-                raise DataError(f"{where}: '{task}' is in the groups '{tasks[task]}' and '{group.name}'; keep one")
+                raise DataError(
+                    f"{where}: '{task}' is in the groups '{tasks[task]}' and '{group.name}'; keep one"
+                )
             tasks[task] = group.name
     if not groups.groups or len(set(groups.names)) < len(groups.groups):
         raise DataError(f"{where}: expected at least one group, each with a name of its own")
