@@ -21,6 +21,7 @@ import re
 import shutil
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +100,8 @@ def save_adapter(
     if adapter not in getattr(model, "peft_config", {}):
         raise ConfigError(f"the model has no adapter '{adapter}' to save as '{group}'")
     entries = _with_base(folder, Path(base))
-    final, part = folder / group, folder / f"{group}.part"
-    with mending(folder):
-        shutil.rmtree(part, ignore_errors=True)
+    final = folder / group
+    with mending(folder), _scratch(folder / f"{group}.part") as part:
         model.save_pretrained(str(part), selected_adapters=[adapter], save_embedding_layers=False)
         made = part if adapter == "default" else part / adapter
         _portable(made / CONFIG)
@@ -110,10 +110,10 @@ def save_adapter(
         final.mkdir()
         for name in ADAPTER_FILES:
             (made / name).replace(final / name)
-        shutil.rmtree(part)
-        entries.adapters[group] = sha256(final / WEIGHTS)
+        adapters = entries.adapters | {group: sha256(final / WEIGHTS)}
         with replacing(folder / EXPERTS) as file:
-            file.write(msgspec.json.format(msgspec.json.encode(entries), indent=1))
+            told = msgspec.json.encode(msgspec.structs.replace(entries, adapters=adapters))
+            file.write(msgspec.json.format(told, indent=1))
     return final
 
 
@@ -188,7 +188,7 @@ def _check_places(shapes: dict[str, tuple[int, ...]], folder: Path) -> None:
 
 
 def module_of(tensor: str) -> str:
-    """The layer that a tensor of an adapter belongs to, as the model names it; "" for what is no LoRA matrix."""
+    """The layer that an adapter's tensor belongs to, as the model names it; "" if it is no matrix of LoRA."""
     match = _TENSOR.fullmatch(tensor)
     return match[1] if match else ""
 
@@ -207,6 +207,15 @@ def _with_base(folder: Path, base: Path) -> ExpertsFile:
             "take another folder"
         )
     return entries
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _portable(path: Path) -> None:

@@ -61,14 +61,14 @@ def load_experts(vlm: Vlm, folder: str | Path) -> Vlm:
             f"the adapters in {folder} were trained on another base ({entries.base}) than {vlm.folder}; "
             "they would answer nonsense. Load that base"
         )
-    model = vlm.model
-    for group, expected in sorted(entries.adapters.items()):
-        shapes = check_adapter(folder / group)
+    for group, expected in entries.adapters.items():
+        _check_fit(vlm, check_adapter(folder / group), folder / group)
         if sha256(folder / group / WEIGHTS) != expected:
             raise DataError(
                 f"{folder / group / WEIGHTS} has changed since it was saved; save the adapter again"
             )
-        _check_fit(vlm, shapes, folder / group)
+    model = vlm.model
+    for group in entries.adapters:
         model = _with_adapter(model, group, folder / group)
     model.base_model.set_adapter([])
     return replace(vlm, model=model.eval())
@@ -89,13 +89,15 @@ def each_row_its_own(model: Any, adapters: Sequence[str]) -> Iterator[None]:
         adapters: one name per row; "" is the base.
 
     Raises:
-        ConfigError: an adapter that the model does not carry.
+        ConfigError: an adapter that the model does not carry, or one that is active for all rows anyway.
     """
     names = sorted({name for name in adapters if name})
     unknown = [name for name in names if name not in getattr(model, "peft_config", {})]
     if unknown:
         carried = ", ".join(getattr(model, "peft_config", {})) or "none"
         raise ConfigError(f"the model carries no adapter '{unknown[0]}'; it carries: {carried}")
+    if names and model.base_model.active_adapters:
+        raise ConfigError("an adapter of the model is active for all rows; load it with load_experts")
     layers = [layer for layer in model.modules() if isinstance(layer, LoraLayer)] if names else []
     handles = [layer.register_forward_hook(_addition(layer, names, adapters)) for layer in layers]
     try:
@@ -110,10 +112,9 @@ def _check_fit(vlm: Vlm, shapes: dict[str, tuple[int, ...]], folder: Path) -> No
     for name, shape in shapes.items():
         layer = layers.get(module_of(name))
         layer = getattr(layer, "base_layer", layer)
-        size = (
-            getattr(layer, "in_features", None) if "lora_A" in name else getattr(layer, "out_features", None)
-        )
-        if size is None or size != shape[1 if "lora_A" in name else 0]:
+        side, axis = ("in_features", 1) if "lora_A" in name else ("out_features", 0)
+        size = getattr(layer, side, None)
+        if size is None or size != shape[axis]:
             raise DataError(
                 f"{folder}: {name} {shape} does not fit the model in {vlm.folder}, which has "
                 + (f"{size} there" if size is not None else "no such layer")

@@ -18,7 +18,7 @@ from malpighi.records import option_label
 
 FORMAT_VERSION = 1
 OTHER = "other"
-"""The group of requests that no adapter serves."""
+"""The group of requests that no task group serves."""
 
 _SLOT = re.compile(r"\{(?:(options|long):)?(\w+)\}")
 _OPTION_COUNTS = (2, 7)
@@ -31,7 +31,7 @@ class Phrase(NamedTuple):
 
     Attributes:
         text: as a user would write it.
-        group: the task group, or `OTHER`.
+        group: a task group or kind of task, or `OTHER`.
         family: the construction it came from; a held-out test leaves out whole families.
     """
 
@@ -45,7 +45,7 @@ class Family(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         id: unique in its grammar.
-        group: the task group that should answer, or `OTHER`.
+        group: the task group or kind of task that should answer, or `OTHER`.
         patterns: wordings with slots: `{slot}` is one of its values, `{options:slot}` a lettered list of
             some, `{long:slot}` very many.
         kind: what a benchmark counts it under; "" outside benchmarks.

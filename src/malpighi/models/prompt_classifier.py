@@ -21,6 +21,7 @@ from scipy import optimize, sparse, special
 
 from malpighi.durable import replacing
 from malpighi.errors import DataError
+from malpighi.models.phrasings import Phrase
 
 Floats = NDArray[np.float64]
 
@@ -150,36 +151,28 @@ class PromptClassifier:
         return made
 
 
-class Example(NamedTuple):
-    """A text to learn from: what it says, its class, and the family of wordings that it belongs to."""
-
-    text: str
-    label: str
-    family: str
-
-
-def fit(examples: Sequence[Example], penalty: float, least: int = 2) -> PromptClassifier:
+def fit(phrases: Sequence[Phrase], penalty: float, least: int = 2) -> PromptClassifier:
     """A classifier that minimises log loss plus `penalty` / 2 times the squared weights.
 
     Every family counts alike, however many texts it has; the loss is the mean over texts so weighted.
 
     Args:
-        examples: what to learn from.
+        phrases: what to learn from; the classes are their groups.
         penalty: of the weights; the bias is free.
         least: n-grams that occur in fewer texts are left out.
 
     Raises:
         DataError: fewer than two classes.
     """
-    classes = sorted({example.label for example in examples})
+    classes = sorted({phrase.group for phrase in phrases})
     if len(classes) < 2:
         raise DataError(f"a classifier needs at least two classes; found {', '.join(classes) or 'none'}")
-    counted = [Counter(_features(example.text)) for example in examples]
+    counted = [Counter(_features(phrase.text)) for phrase in phrases]
     vocabulary, idf_f = _learn_vocabulary(counted, least)
     x_nf = _matrix(counted, vocabulary, idf_f)
-    y_n = np.array([classes.index(example.label) for example in examples])
-    sizes = Counter(example.family for example in examples)
-    share_n = np.array([1.0 / sizes[example.family] for example in examples])
+    y_n = np.array([classes.index(phrase.group) for phrase in phrases])
+    sizes = Counter(phrase.family for phrase in phrases)
+    share_n = np.array([1.0 / sizes[phrase.family] for phrase in phrases])
     weights_kf, bias_k = _minimise(x_nf, y_n, share_n / share_n.sum(), len(classes), penalty)
     return PromptClassifier(classes, list(vocabulary), idf_f, weights_kf, bias_k)
 

@@ -16,7 +16,6 @@ from malpighi.config import Settings
 from malpighi.errors import ConfigError, DataError
 from malpighi.models.phrasings import OTHER, Phrase, draw, halves, shipped_grammar
 from malpighi.models.prompt_classifier import (
-    Example,
     Floats,
     PromptClassifier,
     fit,
@@ -34,6 +33,7 @@ from malpighi.models.router import (
     quotations,
 )
 from malpighi.models.task_groups import TaskGroups, shipped_groups
+from malpighi.records import TaskKind
 
 _NEVER = -1e3
 """Score of a class that a fold's classifier has not met."""
@@ -110,7 +110,7 @@ def train_router(
     """A router that knows the grammar's wordings and those of a run's own prompts.
 
     Args:
-        prompts: the run's training prompts: last turn, its group (`OTHER` for tasks of no group), its exam.
+        prompts: the run's training prompts: last turn; its task group, kind of task or `OTHER`; its exam.
         groups: the task groups; default: those that ship.
         settings: how to fit.
 
@@ -121,30 +121,30 @@ def train_router(
         DataError: fewer than two classes to tell apart.
     """
     settings, groups = settings or RouterSettings(), groups or shipped_groups()
-    own = list(prompts)
-    few = [_example(phrase, groups) for phrase in _few_of_each(own, settings)]
-    drawn = [
-        [_example(phrase, groups) for phrase in draw(half, settings.phrasings // 2, settings.seed)]
+    own = _grouped(prompts, groups)
+    few = _few_of_each(own, settings)
+    first, second = (
+        [*_grouped(draw(half, settings.phrasings // 2, settings.seed), groups), *few]
         for half in halves(shipped_grammar(), settings.seed)
-    ]
-    examples = [*drawn[0], *drawn[1], *few]
-    if len({example.family for example in examples}) < settings.folds:
+    )
+    phrases = list(dict.fromkeys([*first, *second]))
+    if len({phrase.family for phrase in phrases}) < settings.folds:
         raise DataError(
             f"a router is judged on held-out families of wordings: {settings.folds} folds need as many "
             "families; raise phrasings, or give prompts of more exams"
         )
-    held_out = hold_out([*drawn[0], *few], [*drawn[1], *few], groups.joins, settings)
-    classifier = fit(examples, settings.penalty)
+    held_out = hold_out(first, second, groups.joins, settings)
+    classifier = fit(phrases, settings.penalty)
     classifier.temperature = held_out.temperature
-    limits, figures = _limits(held_out, examples, settings)
+    limits, figures = _limits(held_out, phrases, settings)
     data = RouterFile(
         format_version=FORMAT_VERSION,
         groups=groups,
-        wordings=_wordings(own, groups, settings.repeats),
+        wordings=_wordings(own, settings.repeats),
         limits=limits,
         trained_on={
-            "texts": len(examples),
-            "families": len({example.family for example in examples}),
+            "texts": len(phrases),
+            "families": len({phrase.family for phrase in phrases}),
             "own_prompts": len(own),
             "seed": settings.seed,
             **figures,
@@ -154,7 +154,7 @@ def train_router(
 
 
 def hold_out(
-    first: Sequence[Example], second: Sequence[Example], joins: Sequence[str], settings: RouterSettings
+    first: Sequence[Phrase], second: Sequence[Phrase], joins: Sequence[str], settings: RouterSettings
 ) -> HeldOut:
     """What a classifier that saw no text of its family and none of its half says of every text.
 
@@ -166,12 +166,12 @@ def hold_out(
     """
     every = [*first, *second]
     fold_of = _folds(every, settings)
-    classes = tuple(sorted({example.label for example in every}))
+    classes = tuple(sorted({phrase.group for phrase in every}))
     asked: list[_Asked] = []
     for fold in range(settings.folds):
         for learned, other in ((first, second), (second, first)):
-            classifier = fit([e for e in learned if fold_of[e.family] != fold], settings.penalty)
-            asked += [_ask(classifier, e, classes, joins) for e in other if fold_of[e.family] == fold]
+            classifier = fit([p for p in learned if fold_of[p.family] != fold], settings.penalty)
+            asked += [_ask(classifier, p, classes, joins) for p in other if fold_of[p.family] == fold]
     y_n = np.array([classes.index(one.label) for one in asked])
     logits_nk = np.stack([one.logits_k for one in asked])
     temperature = fit_temperature(logits_nk, y_n)
@@ -186,16 +186,16 @@ def hold_out(
 
 
 def _ask(
-    classifier: PromptClassifier, example: Example, classes: Sequence[str], joins: Sequence[str]
+    classifier: PromptClassifier, phrase: Phrase, classes: Sequence[str], joins: Sequence[str]
 ) -> _Asked:
-    pieces, quoted = parts(example.text, joins), quotations(example.text)
+    pieces, quoted = parts(phrase.text, joins), quotations(phrase.text)
     logits = np.full(
         (1 + len(pieces) + len(quoted), len(classes)), _NEVER
     )  # a class may lie in one fold alone
     columns = [classes.index(name) for name in classifier.classes]
-    logits[:, columns] = classifier.logits([example.text, *pieces, *quoted])
+    logits[:, columns] = classifier.logits([phrase.text, *pieces, *quoted])
     whole, of_parts, of_quoted = np.split(logits, [1, 1 + len(pieces)])
-    return _Asked(example.label, whole[0], of_parts, of_quoted, classifier.known(example.text))
+    return _Asked(phrase.group, whole[0], of_parts, of_quoted, classifier.known(phrase.text))
 
 
 def _rival(asked: _Asked, classes: Sequence[str], temperature: float) -> float:
@@ -209,12 +209,12 @@ def _rival(asked: _Asked, classes: Sequence[str], temperature: float) -> float:
     return strongest
 
 
-def _folds(examples: Sequence[Example], settings: RouterSettings) -> dict[str, int]:
+def _folds(phrases: Sequence[Phrase], settings: RouterSettings) -> dict[str, int]:
     """Family -> fold; the families of each class are spread over the folds."""
     rng = np.random.default_rng(settings.seed)
     of_class: dict[str, set[str]] = {}
-    for example in examples:
-        of_class.setdefault(example.label, set()).add(example.family)
+    for phrase in phrases:
+        of_class.setdefault(phrase.group, set()).add(phrase.family)
     folds: dict[str, int] = {}
     for _, families in sorted(of_class.items()):
         start = len(folds)
@@ -255,7 +255,7 @@ def _routed(held_out: HeldOut, confidence: float, known: float) -> NDArray[np.bo
 
 
 def _limits(
-    held_out: HeldOut, examples: Sequence[Example], settings: RouterSettings
+    held_out: HeldOut, phrases: Sequence[Phrase], settings: RouterSettings
 ) -> tuple[Limits, dict[str, float]]:
     confidence, known = choose_limits(held_out, settings.precision)
     routed_n = _routed(held_out, confidence, known)
@@ -271,7 +271,7 @@ def _limits(
         f"with the other limit, routes most of all pairs that route {settings.precision:.0%} right, on "
         f"{len(right_n)} texts whose wording and names the classifier had not seen"
     )
-    longest = max(len(normalise(example.text)) for example in examples)
+    longest = max(len(normalise(phrase.text)) for phrase in phrases)
     return Limits(
         confidence=Limit(confidence, why),
         known=Limit(known, why),
@@ -279,8 +279,13 @@ def _limits(
     ), figures
 
 
-def _example(phrase: Phrase, groups: TaskGroups) -> Example:
-    return Example(phrase.text, phrase.group if phrase.group in groups.names else OTHER, phrase.family)
+def _grouped(phrases: Iterable[Phrase], groups: TaskGroups) -> list[Phrase]:
+    """The phrases with a task group, or `OTHER`, in place of a kind of task."""
+    known = (*groups.names, *TaskKind)
+    return [
+        phrase._replace(group=(groups.of_task(phrase.group) if phrase.group in known else "") or OTHER)
+        for phrase in phrases
+    ]
 
 
 def _few_of_each(own: Sequence[Phrase], settings: RouterSettings) -> list[Phrase]:
@@ -295,7 +300,7 @@ def _few_of_each(own: Sequence[Phrase], settings: RouterSettings) -> list[Phrase
     ]
 
 
-def _wordings(own: Sequence[Phrase], groups: TaskGroups, repeats: int) -> dict[str, str]:
+def _wordings(own: Sequence[Phrase], repeats: int) -> dict[str, str]:
     """Whole prompts that one group's training data repeats, and no other group's holds."""
     counts = Counter((plain_wording(phrase.text), phrase.group) for phrase in own)
     owners: dict[str, set[str]] = {}
@@ -304,5 +309,5 @@ def _wordings(own: Sequence[Phrase], groups: TaskGroups, repeats: int) -> dict[s
     return {
         text: group
         for (text, group), count in sorted(counts.items())
-        if count >= repeats and len(owners[text]) == 1 and group in groups.names and text
+        if count >= repeats and len(owners[text]) == 1 and group != OTHER and text
     }
