@@ -205,6 +205,30 @@ def ask(
 
 
 @app.command()
+def route(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a folder of experts.")],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The request, in words.")],
+    task: Annotated[
+        str | None, typer.Option(help="State the task: a group or kind of task; it overrules the words.")
+    ] = None,
+    as_json: Json = False,  # noqa: FBT002
+) -> None:
+    """Tell which adapter would answer a request, and why; runs no model."""
+    from malpighi.pipeline.routing import route_in
+
+    decided = route_in(run, prompt, task)
+    if as_json:
+        _print_json(msgspec.to_builtins(decided))
+        return
+    console.print(f"[bold]{decided.adapter or 'base'}[/]  [dim]by {decided.by}[/]", highlight=False)
+    for reason in decided.reasons:
+        console.print(f"  {_escaped(reason)}", highlight=False)
+    if decided.scores:
+        ranked = sorted(decided.scores.items(), key=lambda pair: -pair[1])
+        console.print(f"  [dim]{'  '.join(f'{name} {p:.3f}' for name, p in ranked)}[/]", highlight=False)
+
+
+@app.command()
 def phantom(
     out: Annotated[Path, typer.Argument(metavar="OUT.png", help="Where to write the sheet.")],
     count: Annotated[int, typer.Option(help="Pictures of cells; half as many regions.", min=2, max=200)] = 24,

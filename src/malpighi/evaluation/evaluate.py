@@ -41,7 +41,7 @@ class EvaluateOptions:
         model: name written into every row, e.g. `supervised`.
         batch_size: prompts handed to the engine at once; batch `k` is always samples k*size to (k+1)*size.
         sampling: length, temperature and seed.
-        adapter: LoRA adapter used; "" for none.
+        adapter: LoRA adapter of all answers; "" where there is none, or where each completion names its own.
         fingerprint: hash of the weights and prompt settings, so that a retrained model of the same name is
             not mistaken for the one that wrote the first half; "" where unknown.
     """
@@ -221,7 +221,7 @@ def _row(
         tokens=completion.tokens if completion else 0,
         prompt_hash=prompt.digest if prompt else "",
         image_hash=image_hash(sample),
-        adapter=options.adapter,
+        adapter=(completion.adapter if completion else "") or options.adapter,
         seed=options.sampling.seed,
     )
 

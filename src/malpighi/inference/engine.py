@@ -47,12 +47,14 @@ class Completion(msgspec.Struct, frozen=True):
         tokens: length of the completion, tokens, as the engine counts them.
         finish: `stop` said all it wanted, `length` was cut at `max_new_tokens`, `error` could not be had.
         error: why, where `finish` is `error`.
+        adapter: the LoRA adapter that answered; "" for none.
     """
 
     text: str
     tokens: int = 0
     finish: Finish = "stop"
     error: str = ""
+    adapter: str = ""
 
 
 class Engine(Protocol):

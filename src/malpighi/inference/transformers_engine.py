@@ -5,7 +5,8 @@ Shapes: B prompts of a batch, L tokens, V entries of the vocabulary.
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
@@ -13,9 +14,18 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from malpighi.errors import ConfigError, UserError
 from malpighi.inference.engine import Completion, Sampling, failed
 from malpighi.models.encode import Encoded, collate, encode_one
+from malpighi.models.experts import each_row_its_own
 from malpighi.models.families import PAD_TOKEN, TURN_END, VISION_TOKENS
 from malpighi.models.prompt import Prompt
 from malpighi.models.vlm import Vlm
+
+
+class _Row(NamedTuple):
+    """A prompt on its way: its tokens, the seed of its random numbers, the adapter that answers it."""
+
+    encoded: Encoded
+    seed: int
+    adapter: str
 
 
 class TransformersEngine:
@@ -30,58 +40,68 @@ class TransformersEngine:
         vlm: the model.
         batch_size: prompts generated together.
         max_prompt_length: most tokens of a prompt; None for no bound. A longer prompt becomes an error.
+        route: names the adapter that answers a prompt, "" for the base, e.g. `Router.adapter_for`; the
+            prompts of a batch may have different ones. None: the base answers all.
     """
 
-    def __init__(self, vlm: Vlm, batch_size: int = 16, max_prompt_length: int | None = None) -> None:
+    def __init__(
+        self,
+        vlm: Vlm,
+        batch_size: int = 16,
+        max_prompt_length: int | None = None,
+        route: Callable[[Prompt], str] | None = None,
+    ) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size={batch_size}; at least 1 is needed")
         self._vlm = vlm
         self._batch_size = batch_size
         self._max_prompt_length = max_prompt_length
+        self._route = route
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
-        """One completion per prompt, in order; see `Engine`."""
+        """One completion per prompt, in order; see `Engine`.
+
+        Raises:
+            ConfigError: `route` names an adapter that the model does not carry.
+        """
         done: dict[int, Completion] = {}
-        encoded: dict[int, Encoded] = {}
+        rows: dict[int, _Row] = {}
+        seeds = _seeds(prompts, sampling.seed)
         for index, prompt in enumerate(prompts):
             try:
-                encoded[index] = encode_one(prompt, None, self._vlm, max_length=self._max_prompt_length)
+                encoded = encode_one(prompt, None, self._vlm, max_length=self._max_prompt_length)
             except UserError as error:
                 done[index] = failed(error)
-        seeds = _seeds(prompts, sampling.seed)
+            else:
+                rows[index] = _Row(encoded, seeds[index], self._route(prompt) if self._route else "")
         # Prompts of like length together: less padding. The order of the results is restored below.
-        waiting = sorted(encoded, key=lambda index: (len(encoded[index].ids), index))
+        waiting = sorted(rows, key=lambda index: (len(rows[index].encoded.ids), index))
         for start in range(0, len(waiting), self._batch_size):
             chosen = waiting[start : start + self._batch_size]
-            said = self._batch([encoded[i] for i in chosen], [seeds[i] for i in chosen], sampling)
+            said = self._batch([rows[i] for i in chosen], sampling)
             done.update(zip(chosen, said, strict=True))
         return [done[index] for index in range(len(prompts))]
 
-    def _batch(
-        self, samples: Sequence[Encoded], seeds: Sequence[int], sampling: Sampling
-    ) -> list[Completion]:
+    def _batch(self, rows: Sequence[_Row], sampling: Sampling) -> list[Completion]:
         """The completions of one batch; where it fails, its halves are tried, down to the prompt at fault."""
         try:
-            return self._generate(samples, seeds, sampling)
+            return self._generate(rows, sampling)
         except (RuntimeError, ValueError) as error:  # out of memory, or pixels that the model refuses
-            if len(samples) == 1:
+            if len(rows) == 1:
                 return [failed(f"{type(error).__name__}: {error}")]
-        half = len(samples) // 2
-        return self._batch(samples[:half], seeds[:half], sampling) + self._batch(
-            samples[half:], seeds[half:], sampling
-        )
+        half = len(rows) // 2
+        return self._batch(rows[:half], sampling) + self._batch(rows[half:], sampling)
 
-    def _generate(
-        self, samples: Sequence[Encoded], seeds: Sequence[int], sampling: Sampling
-    ) -> list[Completion]:
+    def _generate(self, rows: Sequence[_Row], sampling: Sampling) -> list[Completion]:
         model = self._vlm.model
-        batch = collate(samples, self._vlm, padding="left", labels=False)
+        batch = collate([row.encoded for row in rows], self._vlm, padding="left", labels=False)
         batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+        seeds = [row.seed for row in rows]
         noise = [] if sampling.temperature == 0 else [_GumbelNoise(seeds, sampling.temperature)]
         was_training = model.training
         model.eval()
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), each_row_its_own(model, [row.adapter for row in rows]):
                 ids_bl = model.generate(
                     **batch,
                     generation_config=self._configuration(sampling),
@@ -89,7 +109,8 @@ class TransformersEngine:
                 )
         finally:
             model.train(was_training)
-        return [self._completion(row) for row in ids_bl[:, batch["input_ids"].shape[1] :].tolist()]
+        said = ids_bl[:, batch["input_ids"].shape[1] :].tolist()
+        return [self._completion(ids, row.adapter) for ids, row in zip(said, rows, strict=True)]
 
     def _configuration(self, sampling: Sampling) -> GenerationConfig:
         # Every setting that a checkpoint's generation_config.json could bring along is said here, because
@@ -113,13 +134,13 @@ class TransformersEngine:
     def _ends(self) -> list[int]:
         return [self._vlm.token_id(TURN_END), self._vlm.token_id(PAD_TOKEN)]
 
-    def _completion(self, ids: list[int]) -> Completion:
+    def _completion(self, ids: list[int], adapter: str) -> Completion:
         length = next((i for i, token in enumerate(ids) if token in self._ends), None)
         said = ids[:length]
         text = self._vlm.tokenizer.decode(said, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         if length is None:
-            return Completion(text, len(said), "length")
-        return Completion(text, len(said) + 1, "stop")
+            return Completion(text, len(said), "length", adapter=adapter)
+        return Completion(text, len(said) + 1, "stop", adapter=adapter)
 
 
 class _GumbelNoise(LogitsProcessor):

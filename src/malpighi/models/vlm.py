@@ -42,6 +42,11 @@ class Vlm:
         """The processor's tokenizer."""
         return self.processor.tokenizer
 
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Names of the adapters that it carries; see `models/experts.py`."""
+        return tuple(getattr(self.model, "peft_config", ()))
+
     def token_id(self, token: str) -> int:
         """Id of a special token."""
         return int(self.tokenizer.convert_tokens_to_ids(token))
