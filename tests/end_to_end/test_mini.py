@@ -125,6 +125,24 @@ def test_every_stage_tells_what_it_did(smoke):
     assert "Traceback" not in folder.log.read_text()
 
 
+def test_experts_answer_their_own_tasks_and_the_base_the_rest(smoke):
+    base = {row.sample: row for row in rows(smoke[0], "supervised")}
+    answered = rows(smoke[0], "reinforced")
+    boxes = [row for row in answered if row.task in ("detection", "segmentation")]
+    assert {row.adapter for row in boxes} == {"detection", "segmentation"}
+    assert all(row.adapter == row.task for row in boxes)
+    others = [row for row in answered if row not in boxes]
+    assert len(others) > len(boxes)
+    assert all((row.adapter, row.text) == ("", base[row.sample].text) for row in others)
+
+
+def test_the_router_of_a_run_says_why(smoke):
+    ended = malpighi("route", smoke[0], "Segment glands in pathology region.", "--json")
+    assert json.loads(ended.out)["adapter"] == "segmentation"
+    ended = malpighi("route", smoke[0], "Write a poem about the sea.", "--json")
+    assert json.loads(ended.out)["adapter"] == ""
+
+
 def test_the_results_as_json(smoke):
     ended = malpighi("report", smoke[0], "--json")
     told = json.loads(ended.out)
