@@ -57,7 +57,7 @@ MINIATURE = TinySize(hidden=128, layers=3, heads=4, kv_heads=2, feed_forward=384
 
 SIZES = {
     "demo": Steps(
-        cells=1080, regions=1080, align=150, supervise=400, reinforce=60, classify=150, per_exam=160
+        cells=1080, regions=1080, align=150, supervise=400, reinforce=60, classify=100, per_exam=160
     ),
     "smoke": Steps(
         cells=72, regions=72, align=4, supervise=8, reinforce=2, classify=4, per_exam=4, answer=16
@@ -124,7 +124,7 @@ def mini(size: str = "", family: str = "qwen2_5_vl", data: str = "", seed: int =
                     rewards=REWARDS,
                     lora=Lora(rank=32, alpha=128),
                 ),
-                router=RouterSettings(phrasings=1000),
+                router=RouterSettings(phrasings=500, own=10),
             ),
             "classify": Classify(train=ClassifyConfig(steps=steps.classify)),
             "evaluate": Evaluate(
