@@ -87,7 +87,7 @@ def test_templates_decide(router, text, group):
     ("text", "group"),
     [
         ("Please find all lymphocytes and draw bounding boxes around them", "detection"),
-        ("Outline the glands in this picture", "segmentation"),
+        ("Segment all the glands in this picture.", "segmentation"),
         ("Is the nuclear membrane irregular?", "vqa"),
         ("Which category does this tile fall into? (A) tumour, (B) stroma", "classification"),
         ("请分割图像中的腺体。", "segmentation"),
@@ -125,8 +125,8 @@ def test_the_classifier_decides_what_no_template_fits(router, text, group):
         # several tasks
         "Classify this pathological image into one of these classes: (A) a, (B) b. Then segment glands in "
         "pathology colon.",
-        "Segment glands in pathology colon. Classify this pathological image into one of these classes: (A) a, "
-        "(B) b",
+        "Segment glands in pathology colon. Classify this pathological image into one of these classes: "
+        "(A) a, (B) b",
         "Detect the nuclei and outline the glands.",
         "分割腺体，然后检测细胞核。",
         # very long

@@ -27,6 +27,7 @@ Floats = NDArray[np.float64]
 
 _LIST = re.compile(r"(?:[(（]?\b[a-z][)）.、:：]\s*[^\n,，;；()（）]{1,80}[\n,，;；\s]*){2,}")
 _TOKEN = re.compile(r"[㐀-鿿]|[^\W_㐀-鿿]+|[^\w\s]")
+_BETWEEN_CHINESE = re.compile(r"(?<=[㐀-鿿]) (?=[㐀-鿿])")
 _LONGEST_NGRAM = 2
 _CHARACTERS = (3, 4)
 LIST_TOKEN = "optionlist"
@@ -97,7 +98,8 @@ class PromptClassifier:
         words = {ngram for ngram in _ngrams(tokens(text)) if not _is_mark(ngram)}
         named = list(self.vocabulary)
         ranked = sorted(zip(gains.data.tolist(), gains.col.tolist(), strict=True), reverse=True)
-        return [named[f] for gain, f in ranked if gain > 0 and named[f] in words][:most]
+        found = [named[f] for gain, f in ranked if gain > 0 and named[f] in words][:most]
+        return [_BETWEEN_CHINESE.sub("", ngram) for ngram in found]
 
     def known(self, text: str) -> float:
         """The share of a text's words and word pairs that training knew, 0 to 1."""
