@@ -29,7 +29,8 @@ from malpighi.models.adapters import save_adapter
 from malpighi.models.experts import each_row_its_own, load_experts
 from malpighi.models.phrasings import OTHER, Grammar, draw, load_grammar
 from malpighi.models.prompt import Prompt
-from malpighi.models.router_training import RouterSettings, train_router
+from malpighi.models.router_settings import RouterSettings
+from malpighi.models.router_training import train_router
 from malpighi.models.sizes import TinySize
 from malpighi.models.tiny import build_tiny
 from malpighi.models.vlm import load_vlm

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from malpighi.errors import ConfigError, UserError
+from malpighi.grading.published import Mode
 from malpighi.terminal import ConsoleListener, duration, failures_table, table
 
 # Every command imports what it needs when it runs: `malpighi --help` must not wait for torch.
@@ -246,6 +247,45 @@ def phantom(
     with mending(out.parent), replacing(out) as file:
         made.save(file, "PNG")
     console.print(f"{out}: {made.width} x {made.height} px. Synthetic pictures; no patient.")
+
+
+@app.command()
+def grade(
+    samples: Annotated[Path, typer.Argument(metavar="SAMPLES.jsonl", help="Questions and right answers.")],
+    completions: Annotated[Path, typer.Argument(metavar="COMPLETIONS.jsonl", help="What a model wrote.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="GRADES.jsonl", help="Where the grades go.")],
+    mode: Annotated[
+        Mode, typer.Option(help="Our rules, or the published ones, holes included.")
+    ] = Mode.ROBUST,
+    guideline: Annotated[
+        str, typer.Option(help="A pack, e.g. tbs: do the observations fit the category?", show_default="none")
+    ] = "",
+    as_json: Json = False,  # noqa: FBT002
+) -> None:
+    """Grade a file of completions against a file of samples, as rewards and evaluation do."""
+    from malpighi.grading.grade import Reading
+    from malpighi.grading.grade_files import grade_files
+    from malpighi.guidelines.pack import load_pack
+
+    reading = Reading(mode=mode, pack=load_pack(guideline) if guideline else None)
+    done = grade_files(samples, completions, out, reading)
+    if as_json:
+        _print_json({"mode": mode, "out": str(out), **msgspec.to_builtins(done)})
+    else:
+        shown = (
+            {
+                "task": task.task,
+                "grades": task.grades,
+                "score": f"{task.score:.3f}",
+                "format": f"{task.parts['format']:.3f}",
+                "answers": ", ".join(f"{status} {count}" for status, count in task.statuses.items()),
+            }
+            for task in done.tasks
+        )
+        console.print(table(f"Grades ({mode}) in {out}", shown, ("grades", "score", "format")))
+        if done.failed:
+            console.print(failures_table(done.failures, done.failed))
+    raise typer.Exit(EXIT_FAILED_ITEMS if done.failures else 0)
 
 
 @data_app.command("list")

@@ -113,8 +113,8 @@ def table(title: str, rows: Iterable[Mapping[str, object]], right: Sequence[str]
     return made
 
 
-def failures_table(failures: Sequence[Failure]) -> Table:
-    """The first failed items by id with the reason; the title counts all."""
+def failures_table(failures: Sequence[Failure], listed: str = "the report") -> Table:
+    """The first failed items by id with the reason; the title counts all and says where all are listed."""
     shown = [{"item": f.id, "stage": f.stage, "reason": f.reason} for f in failures[:SHOWN_FAILURES]]
-    more = f"; the first {SHOWN_FAILURES}, all are in the report" if len(failures) > SHOWN_FAILURES else ""
+    more = f"; the first {SHOWN_FAILURES}, all are in {listed}" if len(failures) > SHOWN_FAILURES else ""
     return table(f"{len(failures)} items failed and were set aside{more}", shown)

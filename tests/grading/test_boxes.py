@@ -37,6 +37,19 @@ four = st.lists(st.integers(0, 1000), min_size=4, max_size=4)
         ('```json\n[{"bbox_2d": [10, 20, 30, 40], "label": "x (1)"}]\n```', ONE),
         ("First [0,0,9,9].\n```json\n[[10, 20, 30, 40]]\n```\nDone.", ONE),
         ("```\n[[10, 20, 30, 40]]", ONE),
+        ("<bbox_2d>10, 20, 30, 40</bbox_2d>", ONE),
+        ('{"x0": 10, "y0": 20, "x1": 30, "y1": 40}', ONE),
+        ('{"x1": 10, "y1": 20, "x2": 30, "y2": 40, "label": "cell"}', ONE),
+        ("[{'xmin': '10', 'ymin': '20', 'xmax': '30', 'ymax': '40'}]", ONE),
+        ('{"boxes": [{"x_min": 10, "y_min": 20, "x_max": 30, "y_max": 40}]}', ONE),
+        ('{"left": 10, "top": 20, "right": 30, "bottom": 40}', ONE),
+        ('{"x": 10, "y": 20, "width": 20, "height": 20}', ONE),
+        ("{x=10, y=20, w=20, h=20}", ONE),
+        ('[{"box": {"x0": 10, "y0": 20, "x1": 30, "y1": 40}}, [1, 2, 3.5, 4]]', TWO),
+        ('[[10, 20, 30, 40], {"x0": 1, "y0": 2}]', (*ONE, (0.0,) * 4)),
+        ('[[10, 20, 30, 40], {"x0": 1, "y0": 2, "x1": "far", "y1": 4}]', (*ONE, (0.0,) * 4)),
+        ('{"count": 2, "boxes": [[10, 20, 30, 40], [1, 2, 3.5, 4]]}', TWO),
+        ("[[10,\u200b20, 30, 40]]", ONE),
         ("I found 2 cells [1]: [[10, 20, 30, 40], [1, 2, 3.5, 4]] (see (2)).", TWO),
         ("［［10，20，30，40］］", ONE),
         ("[[10, 20, 30, 40],]", ONE),
@@ -48,6 +61,8 @@ four = st.lists(st.integers(0, 1000), min_size=4, max_size=4)
         ("[[10, 20, 30, 40], [1, 2, 3]]", (*ONE, (0.0,) * 4)),
         ("[[10, 20, 30, 40], [NaN, 1, 2, 3]]", (*ONE, (0.0,) * 4)),
         ("[[10, 20, 30, 40], [5, 6", (*ONE, (0.0,) * 4)),
+        ('[{"x0": 10, "y0": 20, "x1": 30, "y1": 40}', ONE),
+        ('[{"x0": 10, "y0": 20, "x1": 30, "y1": 40}, {"x0": 5', (*ONE, (0.0,) * 4)),
     ],
 )
 def test_forms_that_hold_boxes(text, corners):
@@ -75,13 +90,15 @@ def test_forms_that_hold_boxes(text, corners):
         ("[[1, 2", Status.MALFORMED),
         ("{", Status.MALFORMED),
         ('{"bbox": null}', Status.MALFORMED),
+        ('{"x": 10, "y": 20}', Status.MALFORMED),
+        ('{"label": "cell", "count": 3}', Status.MALFORMED),
     ],
 )
 def test_forms_without_boxes(text, status):
     assert read_boxes(text) == ((), status)
 
 
-@given(st.lists(four, min_size=1, max_size=12), st.integers(0, 6))
+@given(st.lists(four, min_size=1, max_size=12), st.integers(0, 9))
 def test_right_boxes_are_found_in_any_wrapper(boxes, form):
     listed = json.dumps(boxes)
     text = (
@@ -92,6 +109,9 @@ def test_right_boxes_are_found_in_any_wrapper(boxes, form):
         json.dumps({"boxes": boxes}, indent=2),
         " ".join(f"({a}, {b}), ({c}, {d})" for a, b, c, d in boxes),
         f"There are {len(boxes)} cells (of 40): {listed}.",
+        json.dumps([dict(zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)) for box in boxes]),
+        "\n".join(f"<region>{' '.join(map(str, box))}</region>" for box in boxes),
+        json.dumps([[value + 0.0 for value in box] for box in boxes], indent=1),
     )[form]
     assert read_boxes(text) == (tuple(tuple(map(float, box)) for box in boxes), Status.OK)
 
@@ -117,6 +137,11 @@ def test_no_string_makes_it_fail(text):
         "[1" * 50_000,
         "[" + "1," * 50_000,
         "[] " * 33_000,
+        "{" * 100_000,
+        "{x1: 1, " * 12_000,
+        '{"x1": 1}' * 11_000,
+        "{" + "x1:" * 33_000,
+        "{" + "a b_" * 25_000 + "}",
         "1 " * 50_000,
     ],
     ids=lambda text: repr(text[:12]),

@@ -40,6 +40,8 @@ WRAPPERS = (
     "{label} - {name}",
     "Final answer: **({label}) {name}**",
     "My reading: this is {name}",
+    "I think {label}",
+    "{label}, because of the halo",
     "I am sure it must be ({label})",
     "「{label}」",
 )
@@ -89,6 +91,20 @@ def test_a_letter_and_another_option_s_name_contradict(letter, name):
     assert reading.option == (letter if letter == name else None)
 
 
+@pytest.mark.parametrize(
+    "form", ["({}) or {}", "{} or {}", "The answer is {} or {}", "{}. or perhaps {}", "{}/{}"]
+)
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_letter_or_another_option_s_name_is_ambiguous(form, swapped):
+    pair = ("Koilocyte", "A") if swapped else ("A", "Koilocyte")
+    assert read_choice(form.format(*pair), CELLS) == (None, Status.AMBIGUOUS)
+
+
+def test_what_else_is_seen_does_not_contradict():
+    assert read_choice("(B) Koilocyte. There is a halo and normal cytoplasm.", CELLS).option == 1
+    assert read_choice("Koilocyte and a halo", CELLS).option == 1
+
+
 @given(st.integers(5, 25))
 def test_letters_beyond_the_options_are_out_of_range(index):
     for form in ("{}", "({})", "{}.", "The answer is {}"):
@@ -134,7 +150,26 @@ def test_yes_and_no_without_letters():
     closed = ("yes", "no")
     assert read_choice("A", closed, lettered=False) == (None, Status.NO_ANSWER)
     assert read_choice("Yes.", closed, lettered=False).option == 0
-    assert read_choice("normal", closed, lettered=False) == (None, Status.NO_ANSWER)
+    for text in ("normal", "not normal", "unknown", "nope", "nothing", "I know", "noted", "yesterday"):
+        assert read_choice(text, closed, lettered=False) == (None, Status.NO_ANSWER)
+    for text in ("not yes", "yes no", "Yes. No.", "no/yes", "it isn't a yes"):
+        assert read_choice(text, closed, lettered=False) == (None, Status.AMBIGUOUS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "not A",
+        "Not (B)",
+        "neither A nor B",
+        "It isn't C",
+        "not option A",
+        "this is not normal",
+        "no koilocyte",
+    ],
+)
+def test_a_denied_option_is_ambiguous(text):
+    assert read_choice(text, CELLS) == (None, Status.AMBIGUOUS)
 
 
 def test_longer_names_win_and_words_are_whole():

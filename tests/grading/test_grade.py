@@ -6,8 +6,11 @@ from hypothesis import strategies as st
 
 from malpighi.errors import ConfigError, DataError
 from malpighi.geometry import Box, Frame, View
+from malpighi.grading.conduct import Length
 from malpighi.grading.grade import GRADERS, Reading, grade
 from malpighi.grading.masks import filled
+from malpighi.grading.published import Mode
+from malpighi.guidelines.pack import load_pack
 from malpighi.records import (
     Boxes,
     Choice,
@@ -108,7 +111,8 @@ def test_invalid_answers_score_0_and_say_why(asked, completion, status):
     assert verdict.status is status
     assert verdict.score == 0.0
     assert set(verdict.parts) == set(grade(asked, FORM.format("[[1,2,3,4]]"), READING).parts)
-    assert all(value == 0 for name, value in verdict.parts.items() if name != "format")
+    behaves = ("format", "repetition", "mixing")
+    assert all(value == 0 for name, value in verdict.parts.items() if name not in behaves)
 
 
 @pytest.mark.parametrize("asked", EVERY, ids=lambda s: f"{s.task}-{type(s.answer).__name__}")
@@ -123,9 +127,13 @@ def test_a_cut_reply_counts_only_with_a_closed_answer(asked):
 @given(
     st.sampled_from(EVERY),
     st.text(max_size=200) | st.text(alphabet="<>/thinkaswer()[]0123456789,. AB\n", max_size=200),
+    st.sampled_from(Mode),
 )
-def test_no_completion_makes_it_fail(asked, completion):
-    verdict = grade(asked, completion, READING)
+def test_no_completion_makes_it_fail(asked, completion, mode):
+    reading = Reading(
+        load_mask=load_mask, mode=mode, length=Length(len(completion), 100, 20), pack=load_pack("tbs")
+    )
+    verdict = grade(asked, completion, reading)
     assert 0 <= verdict.score <= 1
     assert all(0 <= value <= 1 for value in verdict.parts.values())
     assert verdict.score == 0 or verdict.status is Status.OK
@@ -174,6 +182,43 @@ def test_a_worded_answer_among_options_is_a_choice():
     assert grade(closed, "A").status is Status.NO_ANSWER, "yes and no are asked without letters"
 
 
+@pytest.mark.parametrize(
+    ("asked", "answer", "robust", "paper"),
+    [
+        (CLASS, "(B) Koilocyte", 1.0, 1.0),
+        (CLASS, "(B), (A) or (C)", 0.0, 1.0),
+        (CLASS, "A cell with a halo, a koilocyte", 1.0, 0.0),
+        (CLOSED, "No.", 1.0, 0.0),
+        (OPEN, "Invasive ductal carcinoma", 1.0, 0.0),
+        (FIND, "[[10,10,30,30],[50,50,90,90]]" + "[0,0,1,1]" * 8, 0.2, 1.0),
+        (FIND, "[[10,10,30,30]]", 0.5, 0.5),
+        (NOTHING, "[]", 1.0, 0.0),
+        (OUTLINE, "[[10,10,30,30]]", 2 * 400 / 2400, 2 * 400 / 2400),
+    ],
+)
+def test_the_two_modes(asked, answer, robust, paper):
+    assert grade(asked, FORM.format(answer), READING).score == pytest.approx(robust)
+    published = grade(asked, FORM.format(answer), Reading(load_mask=load_mask, mode=Mode.PAPER))
+    assert published.score == published.parts["task"] == pytest.approx(paper)
+    assert published.parts["format"] == 1.0
+
+
+def test_a_cut_reply_is_read_as_it_stands_in_the_paper_s_mode():
+    assert grade(CLASS, "B", Reading(truncated=True, mode=Mode.PAPER)).status is Status.OK
+
+
+def test_faults_are_told_of_any_reply():
+    reading = Reading(length=Length(tokens=95, limit=100, buffer=20))
+    found = grade(CLASS, "halo " * 50, reading)
+    assert found.status is Status.NO_ANSWER
+    assert found.parts["overlong"] == 0.75
+    assert found.parts["repetition"] > 0.9
+    assert "overlong" not in grade(CLASS, "B").parts
+    assert grade(CLASS, FORM.format("细胞 B")).parts["mixing"] == pytest.approx(2 / 3)
+    with pytest.raises(ConfigError, match="overlong buffer"):
+        grade(CLASS, "B", Reading(length=Length(5, 10, 20)))
+
+
 def test_headlines_stand_first():
     headline = {(task.value, kind.__name__): grader.parts[0] for (task, kind), grader in GRADERS.items()}
     assert headline["detection", "Boxes"] == "ap_tie50"
@@ -189,3 +234,10 @@ def test_what_cannot_be_graded_is_refused():
         grade(sample(TaskKind.DETECTION, Text("x")), "[]")
     with pytest.raises(DataError, match="no image"):
         grade(sample(TaskKind.DETECTION, Boxes(()), images=()), "[]")
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_surrogates_and_control_characters_are_read(mode):
+    for text in ("\ud800", "\x00B\x00", "<answer>\udfff B</answer>", "\r\nB\r\n", "\u2028" * 50):
+        for asked in EVERY:
+            assert 0 <= grade(asked, text, Reading(load_mask=load_mask, mode=mode)).score <= 1

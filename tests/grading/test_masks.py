@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 
 from malpighi.errors import DataError
 from malpighi.geometry import Box
-from malpighi.grading.masks import dice, filled, mask_iou
+from malpighi.grading.masks import dice, dice_gain, filled, mask_iou
 
 masks = arrays(np.bool_, (5, 7))
 
@@ -17,6 +17,14 @@ def test_dice_and_iou_tell_the_same_story(one, other):
     assert 0 <= i <= d <= 1
     assert d == pytest.approx(2 * i / (1 + i))
     assert dice(other, one) == d
+
+
+@given(masks, masks)
+def test_the_gain_counts_from_the_whole_image(one, other):
+    gain, whole = dice_gain(one, other), np.ones_like(other)
+    assert 0 <= gain <= dice(one, other)
+    assert dice_gain(other, other) == 1.0
+    assert dice_gain(whole, other) == (1.0 if other.all() else 0.0)
 
 
 def test_empty_masks():

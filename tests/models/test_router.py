@@ -11,7 +11,8 @@ from malpighi.errors import ConfigError, DataError, FormatVersionError
 from malpighi.models.phrasings import OTHER, Phrase, draw, shipped_grammar
 from malpighi.models.prompt import Prompt
 from malpighi.models.router import Router
-from malpighi.models.router_training import RouterSettings, train_router
+from malpighi.models.router_settings import RouterSettings
+from malpighi.models.router_training import train_router
 from malpighi.models.task_groups import TaskGroup, TaskGroups, shipped_groups
 from malpighi.records import Turn
 

@@ -108,26 +108,30 @@ def test_open_answers_are_short_text(cells):
 
 def test_no_observations_may_be_asked(cells):
     exams = [i.sample.exam for i in cell_items(1, 2, observations=0)]
-    assert (
-        exams
-        == [
-            "phantom/category",
-            "phantom/describe",
-            "phantom/open",
-            "phantom/nucleus",
-        ]
-        * 2
-    )
+    each = ["phantom/category", "phantom/describe", "phantom/open"]
+    assert exams == [*each, "phantom/nucleus", *each, "phantom/cell"]
 
 
 def test_the_nuclei_asked_for_are_those_of_the_cell_in_the_middle(cells):
     found = [i.sample for i in cells if i.sample.exam == "phantom/nucleus"]
-    assert len(found) == 60
+    assert len(found) == 30
     for s in found:
         assert len(s.answer.boxes) == int(s.facts["measured"]["NC"])
         assert all(0 <= v <= 128 for box in s.answer.boxes for v in box.corners)
         middle = np.mean([box.corners for box in s.answer.boxes], axis=0)
         assert np.hypot(middle[[0, 2]].mean() - 64, middle[[1, 3]].mean() - 64) < 32
+
+
+def test_the_mask_of_a_cell_holds_its_nucleus_and_has_its_box(cells):
+    found = [i for i in cells if i.sample.exam == "phantom/cell"]
+    assert len(found) == 30
+    for item in found:
+        mask = pixels(item, item.sample.answer.key)
+        rows, columns = np.nonzero(mask)
+        (box,) = item.sample.answer.boxes
+        assert set(np.unique(mask)) == {0, 1}
+        assert box.corners == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+        assert mask[56:72, 56:72].mean() > 0.5
 
 
 def test_a_group_is_a_patient_of_twelve_pictures(cells, regions):

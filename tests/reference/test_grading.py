@@ -10,9 +10,11 @@ import pytest
 import sacrebleu
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from trl.rewards import get_repetition_penalty_reward, get_soft_overlong_punishment
 
+from malpighi.grading.conduct import Length, overlong, repetition
 from malpighi.grading.match import THRESHOLDS, detection_parts
-from malpighi.grading.words import bleu4, bleu4_paper
+from malpighi.grading.words import bleu4, bleu4_paper, bleu4_sacrebleu
 
 WORDS = [
     "the",
@@ -87,10 +89,28 @@ def random_sentence(rng, low, high):
 
 def test_bleu4_equals_sacrebleu():
     rng = np.random.default_rng(1)
-    for _ in range(200):
+    longer = 0
+    for _ in range(400):
         said, truth = random_sentence(rng, 1, 12), random_sentence(rng, 1, 12)
         theirs = sacrebleu.sentence_bleu(said, [truth], lowercase=True, use_effective_order=True)
-        assert bleu4(said, truth) == pytest.approx(theirs.score / 100, abs=1e-12)
+        assert bleu4_sacrebleu(said, truth) == pytest.approx(theirs.score / 100, abs=1e-12)
+        words, wanted = len(said.split()), len(truth.split())
+        if words == wanted or words > wanted >= 4:
+            longer += 1
+            assert bleu4(said, truth) == pytest.approx(theirs.score / 100, abs=1e-12)
+    assert longer > 100
+
+
+def test_overlong_and_repetition_are_those_of_trl():
+    rng = np.random.default_rng(3)
+    soft = get_soft_overlong_punishment(max_completion_len=100, soft_punish_cache=20)
+    repeats = get_repetition_penalty_reward(ngram_size=3)
+    for tokens in (0, 1, 79, 80, 81, 90, 99, 100, 101, 5_000):
+        assert overlong(Length(tokens, 100, 20)) == pytest.approx(-soft([[0] * tokens])[0], abs=1e-12)
+    for _ in range(100):
+        ids = rng.integers(0, 4, rng.integers(0, 30)).tolist()
+        words = " ".join("abcd"[i] for i in ids)
+        assert repetition(words) == pytest.approx(-repeats([ids])[0], abs=1e-12)
 
 
 def plain_bleu(said, truth):

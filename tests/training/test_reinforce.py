@@ -1,11 +1,12 @@
+import math
 import re
 import shutil
 from importlib.metadata import version
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from trl import GRPOTrainer
 
 from malpighi.errors import ConfigError
 from malpighi.grading.reward import DEFAULT_WEIGHTS
@@ -14,8 +15,10 @@ from malpighi.models.families import FAMILIES, PAD_TOKEN, TURN_END, VISION_TOKEN
 from malpighi.models.vlm import load_vlm
 from malpighi.records import Grade, Status
 from malpighi.training.reinforce import Rewards, train_reinforce
+from malpighi.training.rollouts import Rollout, RolloutFile, faults, read_rollouts
 from malpighi.training.runtime import StageRuntime
 from malpighi.training.settings import Lora, ReinforceConfig
+from malpighi.training.shared_prefix import SharedPrefixTrainer
 
 SETTINGS = {
     "steps": 2,
@@ -65,18 +68,18 @@ def weights(folder):
 def seen(monkeypatch):
     """Every call in which TRL scores completions, with what came out."""
     calls = []
-    score = GRPOTrainer._get_per_token_logps_and_entropies
+    score = SharedPrefixTrainer._get_per_token_logps_and_entropies
 
     def recorded(self, model, input_ids, attention_mask, logits_to_keep, *args, **kwargs):
         result = score(self, model, input_ids, attention_mask, logits_to_keep, *args, **kwargs)
         calls.append((input_ids.clone(), attention_mask.clone(), logits_to_keep, result[0].detach().clone()))
         return result
 
-    monkeypatch.setattr(GRPOTrainer, "_get_per_token_logps_and_entropies", recorded)
+    monkeypatch.setattr(SharedPrefixTrainer, "_get_per_token_logps_and_entropies", recorded)
     return calls
 
 
-def test_a_completion_without_its_end_is_truncated(mini):
+def test_a_completion_without_its_end_is_truncated(mini, tmp_path):
     vlm, told, metrics = mini.load(), [], []
     end, pad = vlm.token_id(TURN_END), vlm.token_id(PAD_TOKEN)
 
@@ -85,14 +88,15 @@ def test_a_completion_without_its_end_is_truncated(mini):
         return Grade(0.25, Status.OK, parts={"task": 0.25, "format": 1.0})
 
     samples = mini.of("category")[:2]
-    rewards = Rewards(samples, mini.pictures, grade_text, DEFAULT_WEIGHTS, [end, pad])
+    rollouts = RolloutFile(tmp_path / "rollouts.jsonl", 0)
+    rewards = Rewards(samples, mini.pictures, grade_text, DEFAULT_WEIGHTS, [end, pad], rollouts)
     values = rewards(
         completions=[[{"role": "assistant", "content": word}] for word in ("a", "b", "c", "d")],
         completion_ids=[[5, end], [5, 6], [], [7, pad]],
         id=[samples[0].id, samples[0].id, samples[1].id, samples[1].id],
         log_metric=lambda *pair: metrics.append(pair),
         prompts=[],
-        trainer_state=None,
+        trainer_state=SimpleNamespace(global_step=7),
     )
     assert values == [1.25] * 4
     digests = [mini.pictures.prompt(sample).digest for sample in samples]
@@ -102,7 +106,62 @@ def test_a_completion_without_its_end_is_truncated(mini):
         (samples[1].id, "c", digests[1], True),
         (samples[1].id, "d", digests[1], False),
     ]
-    assert metrics == [("score/classification", 0.25), ("format", 1.0)] * 4
+    assert metrics == [("score/classification", 0.25), ("format", 1.0)] * 4 + [("ungraded", 0.0)]
+    kept = read_rollouts(tmp_path / "rollouts.jsonl")
+    assert [(row.step, row.sample, row.text, row.length, row.truncated) for row in kept] == [
+        (7, samples[0].id, "a", 2, False),
+        (7, samples[0].id, "b", 2, True),
+        (7, samples[1].id, "c", 0, True),
+        (7, samples[1].id, "d", 2, False),
+    ]
+    assert {row.reward for row in kept} == {1.25}
+
+
+def test_what_cannot_be_graded_is_left_out_recorded_and_counted(mini, tmp_path):
+    """A grader that stumbles over one question, and a reward that is no number, do not end the stage."""
+    stumbling, nameless = mini.of("category")[0].id, mini.of("category")[1].id
+
+    def grade_text(sample, text, prompt, truncated):
+        if sample.id == stumbling:
+            raise ZeroDivisionError("a grader's fault")
+        value = math.nan if sample.id == nameless else text.count("e") / max(len(text), 1)
+        return Grade(value, Status.OK, parts={"task": value, "format": 0.0})
+
+    samples = mini.of("category")[:4]
+    rows = train(mini, tmp_path, config(steps=4), grade_text=grade_text, samples=samples)
+    assert all(math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"]) for row in rows)
+    assert 0 < mean(rows, "ungraded") < 1
+    rollouts = read_rollouts(tmp_path / "rollouts.jsonl")
+    assert len(rollouts) == 4 * 2 * 3
+    for row in rollouts:
+        assert (row.reward is None) == bool(row.fault) == (row.sample in (stumbling, nameless))
+    failures = {f.id: f.reason for f in faults(tmp_path / "rollouts.jsonl", "reinforce")}
+    assert failures.keys() == {stumbling, nameless}
+    assert "ZeroDivisionError: a grader's fault" in failures[stumbling]
+    assert "the reward is nan" in failures[nameless]
+
+
+def test_a_group_that_earns_the_same_teaches_nothing_and_is_counted(mini, tmp_path):
+    def grade_text(sample, text, prompt, truncated):
+        return Grade(0.5, Status.OK, parts={"task": 0.5, "format": 1.0})
+
+    rows = train(mini, tmp_path, config(beta=0.0), grade_text=grade_text)
+    assert all(row["frac_reward_zero_std"] == 1 and row["grad_norm"] == 0 for row in rows)
+
+
+def test_rollouts_go_on_where_the_checkpoint_left_off(tmp_path):
+    path = tmp_path / "rollouts.jsonl"
+    drawn = [
+        Rollout(step=k, sample=f"s{k}", text="é", length=3, truncated=False, reward=0.1) for k in range(4)
+    ]
+    RolloutFile(path, 0).add(drawn)
+    with path.open("ab") as file:
+        file.write(b'{"step":4,"sample":"cut sh')
+    assert read_rollouts(path) == drawn
+    again = RolloutFile(path, 2)
+    again.add(drawn[2:])
+    assert read_rollouts(path) == drawn
+    assert read_rollouts(tmp_path / "none.jsonl") == []
 
 
 def test_the_graders_are_told_the_truth_about_what_was_sampled(mini, tmp_path, seen):
@@ -182,8 +241,10 @@ def test_a_resumed_stage_ends_as_a_straight_one_bit_for_bit(miniatures, tmp_path
     again = tmp_path / "again"
     shutil.copytree(tmp_path / "straight" / "checkpoints", again / "checkpoints")
     shutil.rmtree(again / "checkpoints" / "checkpoint-4")
+    shutil.copy(tmp_path / "straight" / "rollouts.jsonl", again)
     resumed = train(mini, again, settings, grade_text=vowels)
     assert resumed == straight
+    assert (again / "rollouts.jsonl").read_bytes() == (tmp_path / "straight" / "rollouts.jsonl").read_bytes()
     one, other = weights(again), weights(tmp_path / "straight")
     assert all(torch.equal(one[name], other[name]) for name in one)
 
@@ -265,5 +326,4 @@ def test_what_we_rely_on_in_trl(mini, tmp_path, monkeypatch):
     assert [given["id"].count(key) for key in dict.fromkeys(given["id"])] == [3, 3]
     assert all(message[-1]["role"] == "assistant" for message in given["completions"])
     assert {"rewards/grade/mean", "completions/clipped_ratio", "frac_reward_zero_std"} <= rows[0].keys()
-    pictures = [part for part in given["prompts"][0][-1]["content"] if part["type"] == "image"]
-    assert pictures[0]["image"].size == mini.pictures.prompt(mini.samples[0]).images[0].size
+    assert [prompt[0]["content"] for prompt in given["prompts"]] == given["id"]

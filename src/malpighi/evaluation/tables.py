@@ -43,10 +43,13 @@ SCORE_NAMES = {
 _PART_NAMES = {
     "ap_tie": "AP{} tie",
     "ap_emit": "AP{} list order",
+    "ap_paper": "AP{} (paper)",
     "f1_": "F1 {}",
     "bleu4": "BLEU-4",
     "bleu4_paper": "BLEU-4 (paper)",
+    "bleu4_sacrebleu": "BLEU-4 (sacrebleu)",
     "dice": "Dice",
+    "dice_gain": "Dice above whole image",
     "dice_filled": "Dice of filled boxes",
     "iou": "IoU",
     "token_f1": "token F1",

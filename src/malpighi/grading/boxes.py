@@ -1,8 +1,9 @@
 """Reading boxes out of an answer: `[[x0, y0, x1, y1], ...]`, JSON, tags, code fences, with prose around.
 
 Rules:
-- Four numbers in innermost brackets, parentheses or `<bbox>`, `<box>`, `<region>` tags are a box; so are two
-  points `(x0, y0), (x1, y1)`. Where the answer holds code fences, only the last one is read.
+- Four numbers in innermost brackets, parentheses or `<bbox>`, `<bbox_2d>`, `<box>`, `<region>` tags are a
+  box; so are two points `(x0, y0), (x1, y1)`, and an object with named edges, e.g. `{"xmin": 1, "ymin": 2,
+  "xmax": 3, "ymax": 4}`. Where the answer holds code fences, only the last one is read.
 - An empty list, or the word `none`, is the valid answer "nothing".
 - Reversed and degenerate boxes are kept as written: they overlap nothing and count as false positives. So
   does an entry beside good ones that is not four finite numbers; it is kept as the degenerate box 0, 0, 0, 0.
@@ -14,22 +15,36 @@ Rules:
 
 import math
 import re
-import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from malpighi.geometry import Box, Frame, View
+from malpighi.grading.names import plain_text
 from malpighi.records import Status
 
 Corners = tuple[float, float, float, float]
 
 _GROUP = re.compile(
-    r"\[(?P<square>[^\[\]()]*)\]"
+    r"\[(?P<square>[^\[\](){}]*)\]"
     r"|\((?P<round>[^\[\]()]*)\)"
-    r"|<(?P<tag>bbox|box|region)>(?P<tagged>[^<>\[\]()]*)</(?P=tag)>",
+    r"|<(?P<tag>bbox|bbox_2d|box|region)>(?P<tagged>[^<>\[\]()]*)</(?P=tag)>"
+    r"|\{(?P<object>[^{}\[\]()<>]*)\}",
     re.IGNORECASE,
 )
-_UNCLOSED = re.compile(r"\[[^\[\]()]*\d[^\[\]()]*$")
+_FIELD = re.compile(
+    r"[\"']?(?P<name>[a-z][a-z0-9_ -]{0,9})[\"']?\s{0,3}[:=]\s{0,3}[\"']?(?P<value>[^,;\"']{1,40})",
+    re.IGNORECASE,
+)
+# The names that edges go by in objects; the last two give width and height in place of the far edges.
+_EDGES = (
+    ("x0", "y0", "x1", "y1"),
+    ("x1", "y1", "x2", "y2"),
+    ("xmin", "ymin", "xmax", "ymax"),
+    ("left", "top", "right", "bottom"),
+)
+_SIDES = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("left", "top", "width", "height"))
+_EDGE_NAMES = {name for names in (*_EDGES, *_SIDES) for name in names}
+_UNCLOSED = re.compile(r"[\[{][^\[\](){}]*\d[^\[\](){}]*$")
 _EMPTY = re.compile(r"\[\s*\]")
 _NOTHING = {"none", "null", "nothing", "no boxes", "no box", "no objects", "no regions"}
 _BAD: Corners = (0.0, 0.0, 0.0, 0.0)
@@ -54,7 +69,7 @@ def read_boxes(text: str) -> BoxReading:
         >>> read_boxes("[]").status.value
         'ok'
     """
-    text = _last_fence(unicodedata.normalize("NFKC", text)).strip()
+    text = _last_fence(plain_text(text)).strip()
     entries = _entries(text)
     good = [entry for entry in entries if entry is not None]
     if good:
@@ -88,7 +103,8 @@ def _entries(text: str) -> list[Corners | None]:
     point: tuple[list[float], int] | None = None
     for group in _GROUP.finditer(text):
         if group["round"] is None:
-            entries += _entry(group["square"] if group["square"] is not None else group["tagged"])
+            content = group["square"] if group["square"] is not None else group["tagged"]
+            entries += _entry(content) if content is not None else _object(group["object"])
             point = None
             continue
         numbers = _numbers(group["round"]) or []
@@ -100,7 +116,7 @@ def _entries(text: str) -> list[Corners | None]:
         point = (numbers, group.end()) if len(numbers) == 2 else None
         if len(numbers) == 4:
             entries.append(_four(numbers))
-    if _UNCLOSED.search(text, max(text.rfind("["), 0)):
+    if _UNCLOSED.search(text, max(text.rfind("["), text.rfind("{"), 0)):
         entries.append(None)
     if not entries and len(text) < 200:
         bare = _numbers(text) or []
@@ -114,6 +130,22 @@ def _entry(content: str) -> list[Corners | None]:
     if numbers is None or len(numbers) < 2:
         return []
     return [_four(numbers)]
+
+
+def _object(content: str) -> list[Corners | None]:
+    """An object with named edges: a box, a failed box where edges are missing, or nothing."""
+    named = {
+        re.sub(r"[^a-z0-9]", "", f["name"].lower()): f["value"].strip() for f in _FIELD.finditer(content)
+    }
+    if len(_EDGE_NAMES & named.keys()) < 2:
+        return []
+    for names in (*_EDGES, *_SIDES):
+        if named.keys() >= set(names):
+            numbers = _numbers(",".join(named[name] for name in names)) or []
+            if names in _SIDES and len(numbers) == 4:
+                numbers[2:] = [numbers[0] + numbers[2], numbers[1] + numbers[3]]
+            return [_four(numbers)]
+    return [None]
 
 
 def _numbers(content: str) -> list[float] | None:

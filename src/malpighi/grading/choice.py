@@ -12,19 +12,19 @@ Two different options, a name that contradicts its letter, and a denied option (
 """
 
 import re
-import unicodedata
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from malpighi.grading.names import Names, negated, words_of
+from malpighi.grading.names import Mention, Names, negated, plain_text, words_of
 from malpighi.records import Status, option_label
 
 _WRAPPED = re.compile(r"\\(?:boxed|text|textbf|mathrm)\s?\{([^{}]*)\}")
 _CUE = re.compile(
     r"(?:\b(?:answer|choice|option|diagnosis|conclusion|prediction|label|class|classification|category)\b"
     r"[\"'*_`]{0,4}\s{0,3}(?:(?:is|was|would be|should be|must be|:|=)[\s*_`]{0,4}){1,3}"
-    r"|\b(?:choose|select|pick|go with|chose|selected|picked)[\s*_`]{1,4}"
+    r"|\b(?:choose|select|pick|go with|chose|selected|picked|i (?:would )?(?:think|believe|say|guess))"
+    r"[\s*_`]{1,4}"
     r"|(?:答案|选项|选择|选)[\s是为:*]{0,4})",
     re.IGNORECASE,
 )
@@ -32,7 +32,8 @@ _VALUE_END = re.compile(r"(?<=\w\w)[.!?;](?=\s|$)|(?<=[)\]}*\"'])[.!?;](?=\s|$)|
 _LEAD = re.compile(
     r"[\s*_`\"'#>]{0,9}(?:[(\[{]\s?(?P<bracket>[A-Z]{1,2})\s?[)\]}]"
     r"|(?P<plain>[A-Z]{1,2})(?=[*_`\"']{0,3}(?:[):.\]]|\s?[-–—]\s|[ \t]{0,9}\n)|\*\*"
-    r"|\s+is\s+(?:the\s+)?(?:correct|right|best|most)\b))[*_`\"'):.\]\s–—-]{0,9}"
+    r"|\s+is\s+(?:the\s+)?(?:correct|right|best|most)\b|,?\s+(?:because|since|as|due|given)\b))"
+    r"[*_`\"'):.\]\s–—-]{0,9}"
 )
 _MARK = re.compile(
     r"[(\[{]\s?(?P<bracket>[A-Z]{1,2})\s?[)\]}]"
@@ -45,7 +46,17 @@ _BARE = re.compile(
     r"(?:\s*$|\s*[.,;:)!?]|\s+(?:because|since|as|which|due|based|given|for|with)\b)"
 )
 _HEDGE = re.compile(r"\W{0,4}(?:or|and)\s[\w\s,]{0,20}?(?<!\w)(?P<also>[A-Z]{1,2})\W{0,3}(?:\n|$)")
+_OR = (
+    r"\W{0,4}(?:\b(?:or|and|versus|vs)\b|/)(?:\W{1,3}(?:maybe|perhaps|possibly|even|an?|the|option))*\W{0,3}"
+)
+_JOINER = re.compile(_OR, re.IGNORECASE)
+_LETTER_OR = re.compile(rf"(?<![A-Za-z'’])(?P<also>[A-Z]{{1,2}})(?i:{_OR})$")
+_OR_LETTER = re.compile(rf"(?i:{_OR})(?P<also>[A-Z]{{1,2}})(?![A-Za-z'’])(?!\s[a-z])")
 _FILLER = {"and", "or", "both", "option", "options", "choice", "letter", "answer", "the", "is", "class"}
+_DENIED = re.compile(
+    r"(?:\b(?i:not|never|neither|nor|except)|(?i:n['’]t))\W{1,3}(?:(?i:option|answer|letter)\s)?\(?([A-Z]{1,2})(?![A-Za-z'’])"
+)
+_DENIED_WORD = re.compile(r"(?:\b(?:not|never|neither|nor)|n['’]t)\W{1,3}(?:an?\W)?$", re.IGNORECASE)
 _QUOTES = "\"'“”"
 
 
@@ -93,7 +104,7 @@ def _key(options: tuple[str, ...], lettered: bool) -> _Key:  # noqa: FBT001 -- l
 
 
 def _plain(text: str) -> str:
-    text = unicodedata.normalize("NFKC", text)
+    text = plain_text(text)
     if "\\" in text:
         text = _WRAPPED.sub(r"\1", _WRAPPED.sub(r"\1", text))
     return text
@@ -190,8 +201,8 @@ def _named_first(text: str, key: _Key) -> ChoiceReading | None:
     mentions = key.names.find(text)
     if not mentions or re.search(r"[^\W_]", text[: mentions[0].start]):
         return None
-    denied = any(negated(text, m.start, m.end) for m in mentions)
-    return ChoiceReading(None, Status.AMBIGUOUS) if denied else _decide({m.option for m in mentions})
+    unsure = any(negated(text, m.start, m.end) or _or_letter(text, m, key) for m in mentions)
+    return ChoiceReading(None, Status.AMBIGUOUS) if unsure else _decide({m.option for m in mentions})
 
 
 def _lead(text: str, key: _Key) -> ChoiceReading | None:
@@ -239,11 +250,14 @@ def _contradicted(rest: str, index: int, key: _Key, *, stated: bool) -> bool:
     After a statement, later sentences may mention other letters to explain, but not list them by name.
     """
     # The letter's own name is looked past: a name may hold a full stop or another option's letter.
-    names = {m.option: m for m in key.names.find(rest[:400]) if m.start <= 1}
+    mentions = key.names.find(rest[:400])
+    names = {m.option: m for m in mentions if m.start <= 1}
     hedge = _HEDGE.match(rest)
     if (names and index not in names) or (hedge and key.labels.get(hedge["also"], index) != index):
         return True
     own_end = names[index].end if index in names else 0
+    if any(m.option != index and _JOINER.fullmatch(rest[own_end : m.start]) for m in mentions):
+        return True
     sentence = _VALUE_END.search(rest, own_end)
     first_end = sentence.start() if sentence and stated else len(rest)
     others = [m for m in _MARK.finditer(rest, own_end) if key.labels.get(_label(m), index) != index]
@@ -282,12 +296,28 @@ def _label(mark: re.Match[str]) -> str:
 
 def _name(text: str, key: _Key) -> ChoiceReading | None:
     mentions = key.names.find(text)
-    if any(negated(text, m.start, m.end) for m in mentions if not key.names.is_small(m.option)):
+    if any(_denied(text, m, key) or _or_letter(text, m, key) for m in mentions):
         return ChoiceReading(None, Status.AMBIGUOUS)
     return _decide({m.option for m in mentions})
 
 
+def _or_letter(text: str, mention: Mention, key: _Key) -> bool:
+    """A name joined to another option's letter: `Koilocyte or A`."""
+    before = _LETTER_OR.search(text[max(0, mention.start - 40) : mention.start])
+    after = _OR_LETTER.match(text, mention.end)
+    return any(key.labels.get(m["also"], mention.option) != mention.option for m in (before, after) if m)
+
+
+def _denied(text: str, mention: Mention, key: _Key) -> bool:
+    """A small word like `no` denies by itself and is denied only by a word right before it: `not yes`."""
+    if key.names.is_small(mention.option):
+        return _DENIED_WORD.search(text[max(0, mention.start - 12) : mention.start]) is not None
+    return negated(text, mention.start, mention.end)
+
+
 def _nothing(text: str, key: _Key) -> Status:
+    if any(denied[1] in key.labels for denied in _DENIED.finditer(text)):
+        return Status.AMBIGUOUS
     marks = [m["bracket"] for m in _MARK.finditer(text) if m["bracket"]] if key.labels else []
     beyond = any(len(label) == 1 or len(key.labels) > 26 for label in marks)
     return Status.OUT_OF_RANGE if beyond else Status.NO_ANSWER

@@ -2,7 +2,8 @@
 
 Reading goes in three steps: the tags (`tags.py`), the answer in its typed form (`choice.py`, `boxes.py`), the
 comparison (`match.py`, `masks.py`, `words.py`). An answer that cannot be read has score 0, all parts of its
-task 0, and a status that says why; it is counted, never dropped and never guessed.
+task 0, and a status that says why; it is counted, never dropped and never guessed. How the completion behaves
+besides (`conduct.py`, `consistency.py`) stands in further parts, which a reward may weigh.
 """
 
 from collections.abc import Callable
@@ -13,8 +14,12 @@ from malpighi.errors import ConfigError, DataError
 from malpighi.geometry import Box, Frame, Size, View
 from malpighi.grading import masks, match, words
 from malpighi.grading.boxes import read_boxes, to_image
-from malpighi.grading.choice import read_choice
+from malpighi.grading.choice import ChoiceReading, read_choice
+from malpighi.grading.conduct import Length, mixing, overlong, repetition
+from malpighi.grading.consistency import categories_of, inconsistency
+from malpighi.grading.published import Mode, published_choice, published_reply
 from malpighi.grading.tags import read_reply
+from malpighi.guidelines.pack import Pack
 from malpighi.records import Boxes, Choice, Grade, MaskRef, Sample, Status, TaskKind, Text
 
 YES_NO = ("yes", "no")
@@ -31,6 +36,9 @@ class Reading:
         load_mask: boolean mask (height, width) of a corpus key; needed for segmentation.
         segment: the mask (height, width) of an image of that size for boxes in image px, e.g. a promptable
             segmenter; None fills the boxes, whose Dice has a ceiling well below 1 (see `masks.filled`).
+        mode: how answers are read, what keeps the form, and which part is the score.
+        length: how long the completion is and may be; gives the part `overlong`.
+        pack: a guideline; gives the part `inconsistent`.
     """
 
     view: View | None = None
@@ -38,6 +46,9 @@ class Reading:
     truncated: bool = False
     load_mask: Callable[[str], masks.Mask] | None = None
     segment: Callable[[Size, tuple[Box, ...]], masks.Mask] | None = None
+    mode: Mode = Mode.ROBUST
+    length: Length | None = None
+    pack: Pack | None = None
 
 
 class Verdict(NamedTuple):
@@ -49,10 +60,17 @@ class Verdict(NamedTuple):
 
 
 class Grader(NamedTuple):
-    """A way of grading: its parts, the first of which is the score, and the function that finds them."""
+    """A way of grading.
+
+    Attributes:
+        parts: what it finds; the first is the score.
+        judge: the function that finds them.
+        published: the part that is the score in `Mode.PAPER`.
+    """
 
     parts: tuple[str, ...]
     judge: Callable[[Sample, str, Reading], Verdict]
+    published: str
 
 
 def grade(sample: Sample, completion: str, reading: Reading | None = None) -> Grade:
@@ -64,25 +82,54 @@ def grade(sample: Sample, completion: str, reading: Reading | None = None) -> Gr
         reading: how to read it; None for boxes in image px and nothing truncated.
 
     Returns:
-        Grade with the parts `format` (1 where the tags are kept), `task` (equal to the score) and those of
-        the sample's grader in `GRADERS`.
+        Grade with the parts `task` (equal to the score), those of the sample's grader in `GRADERS`, `format`
+        (1 where the tags are kept), and the faults `repetition`, `mixing`, `overlong` (with `Reading.length`)
+        and `inconsistent` (with `Reading.pack`), where 0 is none and 1 the worst.
 
     Raises:
         DataError: the sample's task and answer do not go together, or the view does not know the frame.
-        ConfigError: a segmentation sample is graded without `load_mask`.
+        ConfigError: a segmentation sample is graded without `load_mask`, or `length` contradicts itself.
+
+    Source: SmartPath-R1 eq. 5-10 for `Mode.PAPER`; see `published.py` for what the paper leaves open.
     """
     reading = reading or Reading()
     grader = _grader(sample)
-    reply = read_reply(completion)
-    verdict = _judged(grader, sample, reply.answer, reading, cut=reading.truncated and not reply.closed)
+    paper = reading.mode is Mode.PAPER
+    reply = published_reply(completion) if paper else read_reply(completion)
+    cut = reading.truncated and not reply.closed and not paper
+    verdict = _judged(grader, sample, reply.answer, reading, cut=cut)
     parts = verdict.parts if verdict.status is Status.OK else dict.fromkeys(grader.parts, 0.0)
-    score = parts[grader.parts[0]]
+    score = parts[grader.published if paper else grader.parts[0]]
     return Grade(
         score=score,
         status=verdict.status,
         parsed=verdict.parsed,
-        parts={"format": float(reply.well_formed), "task": score, **parts},
+        parts={
+            "format": float(reply.well_formed),
+            "task": score,
+            **parts,
+            **_faults(sample, completion, verdict, reading),
+        },
     )
+
+
+def _faults(sample: Sample, completion: str, verdict: Verdict, reading: Reading) -> dict[str, float]:
+    asked = [*(turn.text for turn in sample.turns), *sample.options, _truth_text(sample)]
+    found = {"repetition": repetition(completion), "mixing": mixing(completion, "\n".join(asked))}
+    if reading.length is not None:
+        found["overlong"] = overlong(reading.length)
+    if reading.pack is not None:
+        found["inconsistent"] = _inconsistency(sample, completion, verdict, reading.pack)
+    return found
+
+
+def _inconsistency(sample: Sample, completion: str, verdict: Verdict, pack: Pack) -> float:
+    categories = categories_of(sample.options, pack)
+    if categories is None:
+        return 0.0
+    chosen = verdict.status is Status.OK and isinstance(verdict.parsed, int)
+    said = categories[verdict.parsed] if chosen else None
+    return inconsistency(completion, said, pack)
 
 
 def _judged(grader: Grader, sample: Sample, answer: str, reading: Reading, *, cut: bool) -> Verdict:
@@ -93,16 +140,20 @@ def _judged(grader: Grader, sample: Sample, answer: str, reading: Reading, *, cu
     return grader.judge(sample, answer, reading)
 
 
+def _read_choice(reading: Reading) -> Callable[..., ChoiceReading]:
+    return published_choice if reading.mode is Mode.PAPER else read_choice
+
+
 def _judge_choice(sample: Sample, answer: str, reading: Reading) -> Verdict:
     # Prompts put no letters to yes and no, so a letter is no answer there.
     closed = sorted(option.casefold() for option in sample.options) == sorted(YES_NO)
-    read = read_choice(answer, sample.options, lettered=not closed)
+    read = _read_choice(reading)(answer, sample.options, lettered=not closed)
     right = sample.answer.index if isinstance(sample.answer, Choice) else _right_option(sample)
     return Verdict(read.status, read.option, {"exact": float(read.option == right)})
 
 
 def _judge_yes_no(sample: Sample, answer: str, reading: Reading) -> Verdict:
-    read = read_choice(answer, YES_NO, lettered=False)
+    read = _read_choice(reading)(answer, YES_NO, lettered=False)
     said = None if read.option is None else YES_NO[read.option]
     return Verdict(read.status, said, {"exact": float(said == _truth_text(sample).casefold())})
 
@@ -131,6 +182,7 @@ def _judge_mask(sample: Sample, answer: str, reading: Reading) -> Verdict:
     mask = reading.segment(view.image_size, solid) if reading.segment and solid else flat
     parts = {
         "dice": masks.dice(mask, truth),
+        "dice_gain": masks.dice_gain(mask, truth),
         "iou": masks.mask_iou(mask, truth),
         "dice_filled": masks.dice(flat, truth),
     }
@@ -141,6 +193,7 @@ def _judge_words(sample: Sample, answer: str, reading: Reading) -> Verdict:
     truth = _truth_text(sample)
     parts = {
         "bleu4": words.bleu4(answer, truth),
+        "bleu4_sacrebleu": words.bleu4_sacrebleu(answer, truth),
         "bleu4_paper": words.bleu4_paper(answer, truth),
         "token_f1": words.token_f1(answer, truth),
         "exact": words.exact_match(answer, truth),
@@ -148,12 +201,14 @@ def _judge_words(sample: Sample, answer: str, reading: Reading) -> Verdict:
     return Verdict(Status.OK, answer, parts)
 
 
-CHOICE = Grader(("exact",), _judge_choice)
-CLOSED = Grader(("exact",), _judge_yes_no)
-BOXES = Grader(match.part_names((0.5, 0.3, 0.7)), _judge_boxes)
-MASK = Grader(("dice", "iou", "dice_filled"), _judge_mask)
-WORDS = Grader(("bleu4", "bleu4_paper", "token_f1", "exact"), _judge_words)
-NAME = Grader(("exact", "token_f1", "bleu4", "bleu4_paper"), _judge_words)
+_WORD_PARTS = ("bleu4", "bleu4_sacrebleu", "bleu4_paper", "token_f1")
+
+CHOICE = Grader(("exact",), _judge_choice, "exact")
+CLOSED = Grader(("exact",), _judge_yes_no, "exact")
+BOXES = Grader((*match.part_names((0.5, 0.3, 0.7)), "soft_f1"), _judge_boxes, "ap_paper50")
+MASK = Grader(("dice", "dice_gain", "iou", "dice_filled"), _judge_mask, "dice")
+WORDS = Grader((*_WORD_PARTS, "exact"), _judge_words, "bleu4_paper")
+NAME = Grader(("exact", *_WORD_PARTS), _judge_words, "exact")
 
 GRADERS: dict[tuple[TaskKind, type], Grader] = {
     (TaskKind.CLASSIFICATION, Choice): CHOICE,
@@ -205,4 +260,5 @@ def _view(sample: Sample, reading: Reading) -> View:
 
 def _box_parts(boxes: tuple[Box, ...], truth: tuple[Box, ...], view: View) -> dict[str, float]:
     inside = [clipped for clipped in map(view.clip, truth) if clipped.area > 0]
-    return match.detection_parts(match.corners_of(boxes), match.corners_of(inside))
+    predicted, true = match.corners_of(boxes), match.corners_of(inside)
+    return match.detection_parts(predicted, true) | {"soft_f1": match.soft_f1(predicted, true)}

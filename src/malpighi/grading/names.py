@@ -8,8 +8,8 @@ from typing import NamedTuple
 _TOKEN = re.compile(r"[^\W_]+|[+%<>=≤≥±]|(?<=[^\W_])-(?=\s|$)")
 _SENTENCE_END = re.compile(r"[.;!?\n]")
 _BEFORE = re.compile(
-    r"\b(?:not|no|never|neither|nor|cannot|unlike|without|excludes?|excluding|rul(?:e|es|ed|ing) out|"
-    r"rather than|instead of)\b|n['’]t\b",
+    r"\b(?:not|no|never|neither|nor|cannot|unlike|without|lack(?:s|ing)?|absence of|excludes?|excluding|"
+    r"rul(?:e|es|ed|ing) out|rather than|instead of)\b|n['’]t\b",
     re.IGNORECASE,
 )
 _AFTER = re.compile(
@@ -20,6 +20,10 @@ _AFTER = re.compile(
 # Words that stand in any sentence without being an answer: they count only where they stand alone.
 _SMALL = {"yes", "no", "none", "maybe", "true", "false", "other", "both", "neither", "a", "i", "not"}
 _STOP_MARKS = ".,;:!?)]}\"'\n"
+
+
+# Marks that steer the direction or the joining of letters and show nothing themselves.
+_INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 
 
 class Mention(NamedTuple):
@@ -79,6 +83,16 @@ class Names:
         return not following or following[0] in _STOP_MARKS
 
 
+def plain_text(text: str) -> str:
+    """The text in the characters that a reader sees: compatibility forms (NFKC), without invisible marks.
+
+    Example:
+        >>> plain_text("\uff22\u200b")
+        'B'
+    """
+    return _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
+
+
 def words_of(text: str) -> tuple[str, ...]:
     """The words that names are compared by.
 
@@ -86,7 +100,7 @@ def words_of(text: str) -> tuple[str, ...]:
         >>> words_of("B-cell Lymphomas (p53+)")
         ('b', 'cell', 'lymphoma', 'p53', '+')
     """
-    return tuple(_stem(token) for token in _TOKEN.findall(unicodedata.normalize("NFKC", text)))
+    return tuple(_stem(token) for token in _TOKEN.findall(plain_text(text)))
 
 
 def negated(text: str, start: int, end: int) -> bool:
@@ -97,8 +111,16 @@ def negated(text: str, start: int, end: int) -> bool:
         True
     """
     before = _SENTENCE_END.split(text[max(0, start - 60) : start])[-1]
-    if _BEFORE.search(" ".join(before.split()[-3:])):
-        return True
+    return denies_before(" ".join(before.split()[-3:])) or denies_after(text, end)
+
+
+def denies_before(words: str) -> bool:
+    """Whether words that lead up to a name deny it: `no`, `without`, `rather than`."""
+    return _BEFORE.search(words) is not None
+
+
+def denies_after(text: str, end: int) -> bool:
+    """Whether what follows a name that ends at `end` denies it: `is unlikely`, `not seen`."""
     return _AFTER.match(text, end) is not None
 
 

@@ -8,18 +8,21 @@ from malpighi.records import Grade, TaskKind
 RewardWeights = Mapping[TaskKind, Mapping[str, float]]
 """Per task kind, the weight of each part of its grades."""
 
-# Source: SmartPath-R1, R = R_task + lambda * R_format with lambda = 1.
-# Departs: `task` of detection is the order-free ap_tie50, which gains nothing from listing more boxes.
+# Source: SmartPath-R1 eq. 5, R = R_task + lambda * R_format with lambda = 1. With grades of `Mode.PAPER` this
+# is the published reward; with robust grades, `task` of detection is ap_tie50, which gains nothing from
+# listing more boxes.
 DEFAULT_WEIGHTS: RewardWeights = {task: {"task": 1.0, "format": 1.0} for task in TaskKind}
 
-# The published detection reward: AP50 in the order of the list. Junk after the last hit is free here.
-PAPER_WEIGHTS: RewardWeights = {**DEFAULT_WEIGHTS, TaskKind.DETECTION: {"ap_emit50": 1.0, "format": 1.0}}
+# Parts that a grade has only where the reading was told what they need.
+_NEEDS = {"overlong": "Reading.length", "inconsistent": "Reading.pack"}
 
 
 def reward(grade: Grade, task: TaskKind, weights: RewardWeights = DEFAULT_WEIGHTS) -> float:
     """The reward for one grade.
 
-    An answer that could not be read has only its format left to earn.
+    An answer that could not be read has only its format left to earn. Faults (`repetition`, `mixing`,
+    `overlong`, `inconsistent`) are weighed negatively: {"task": 1, "format": 1, "overlong": -1} is the reward
+    of Patho-R1's DAPO.
 
     Raises:
         ConfigError: no weights for the task, or a weight for a part that the grade does not have.
@@ -33,8 +36,9 @@ def reward(grade: Grade, task: TaskKind, weights: RewardWeights = DEFAULT_WEIGHT
         raise ConfigError(f"the reward has no weights for {task.value}; it has {sorted(weights)}")
     unknown = weights[task].keys() - grade.parts.keys()
     if unknown:
+        needs = "".join(f"; {part} needs {_NEEDS[part]}" for part in sorted(unknown & _NEEDS.keys()))
         raise ConfigError(
             f"the reward for {task.value} weighs {sorted(unknown)}, "
-            f"but the grade's parts are {sorted(grade.parts)}"
+            f"but the grade's parts are {sorted(grade.parts)}{needs}"
         )
     return sum(weight * grade.parts[part] for part, weight in weights[task].items())

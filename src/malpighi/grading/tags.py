@@ -25,10 +25,11 @@ def read_reply(completion: str) -> Reply:
     """Finds the answer in a completion, with or without tags.
 
     The last closed answer block outside of the thoughts counts, so an echoed prompt or a block that was taken
-    back does no harm. Without one, in this order: what follows an answer tag that was never closed (servers
-    cut the closing tag off when it is a stop string); the text outside of the thoughts; a closed block inside
-    them. A block after a thought that was never closed counts as outside; a closing tag without an opening
-    one makes everything before it a thought (chat templates open the thought in the prompt).
+    back does no harm. Without one: what follows an answer tag that was never closed (servers cut the closing
+    tag off when it is a stop string), else the text outside of the thoughts. What stands in the thoughts is
+    no answer, tagged or not. A block after a thought that was never closed counts as outside; a closing tag
+    without an opening one makes everything before it a thought (chat templates open the thought in the
+    prompt).
 
     Example:
         >>> read_reply("<think>(A) lacks a halo</think><answer>(B)</answer>")
@@ -59,7 +60,6 @@ class _Blocks:
 
     def __init__(self) -> None:
         self._outside: list[tuple[int, int]] = []
-        self._inside: list[tuple[int, int]] = []
         self._pending: list[tuple[int, int]] = []
         self._thoughts: list[tuple[int, int]] = []
         self._think_from: int | None = None
@@ -67,7 +67,7 @@ class _Blocks:
 
     @property
     def closed(self) -> bool:
-        return bool(self._outside or self._pending or self._inside)
+        return bool(self._outside or self._pending)
 
     def see(self, tag: re.Match[str]) -> None:
         closing, name = bool(tag[1]), tag[2].lower()
@@ -88,10 +88,8 @@ class _Blocks:
 
     def _end_thought(self, end: int) -> None:
         if self._think_from is not None:
-            self._inside += self._pending
             self._thoughts.append((self._think_from, end))
         elif not self._thoughts:
-            self._inside += self._outside
             self._outside = []
             self._thoughts.append((0, end))
         self._pending, self._think_from, self._answer_from = [], None, None
@@ -103,11 +101,7 @@ class _Blocks:
             return completion[start:end].strip()
         if self._answer_from is not None:
             return completion[self._answer_from :].strip()
-        spoken = self._spoken(completion)
-        if not spoken and self._inside:
-            start, end = self._inside[-1]
-            return completion[start:end].strip()
-        return spoken
+        return self._spoken(completion)
 
     def _spoken(self, completion: str) -> str:
         pieces, at = [], 0

@@ -42,6 +42,18 @@ class Source(_Part, frozen=True, kw_only=True):
     read: Literal["in full", "page", "abstract", "excerpt", "second hand"]
 
 
+class Phrases(_Part, frozen=True, kw_only=True):
+    """Words that state an observation in a text.
+
+    Attributes:
+        present: Say that it is there.
+        absent: Say that it is not; a denied phrase of `present` says so too.
+    """
+
+    present: list[_Text] = []
+    absent: list[_Text] = []
+
+
 class Observation(_Part, frozen=True, kw_only=True):
     """One thing to look for in a cell.
 
@@ -55,6 +67,7 @@ class Observation(_Part, frozen=True, kw_only=True):
         abnormal: Whether adding it must never lower the severity.
         reliability: Share of pairs of raters who agree on it, 0.5 (chance) to 1.
         note: Anything a reader should know, such as why it is not abnormal.
+        phrases: How texts state it.
     """
 
     code: _Code
@@ -66,6 +79,7 @@ class Observation(_Part, frozen=True, kw_only=True):
     abnormal: bool
     reliability: Annotated[float, msgspec.Meta(ge=0.5, le=1)]
     note: str = ""
+    phrases: Phrases = Phrases()
 
     @property
     def accuracy(self) -> float:
@@ -80,11 +94,12 @@ class Observation(_Part, frozen=True, kw_only=True):
 
 
 class CellClass(_Part, frozen=True, kw_only=True):
-    """One answer to the question which kind of cell this is."""
+    """One answer to the question which kind of cell this is; `phrases` state it in a text beside `name`."""
 
     id: _Name
     name: _Text
     meaning: _Text
+    phrases: list[_Text] = []
 
 
 class Context(_Part, frozen=True, kw_only=True):

@@ -196,7 +196,7 @@ def fit_temperature(logits_nk: Floats, y_n: NDArray[np.int64]) -> float:
 
 
 def normalise(text: str) -> str:
-    """Text as the classifier reads it: what is asked, without the form that the answer should have.
+    r"""Text as the classifier reads it: what is asked, without the form that the answer should have.
 
     One form of each character, no capitals; lists of options and the phrases of `templates.py` on the form of
     an answer cut out: SmartPath-R1 asks for boxes in detection and in segmentation.
@@ -204,7 +204,7 @@ def normalise(text: str) -> str:
     Example:
         >>> normalise("Which class?  (A) Gland, (B) Ｖessel")
         'which class? optionlist'
-        >>> normalise("Segment glands.\\nBoxes [[x0, y0, x1, y1], ...].")
+        >>> normalise("Segment glands.\nBoxes [[x0, y0, x1, y1], ...].")
         'segment glands.'
     """
     asked = _FORM.sub("\n", unicodedata.normalize("NFKC", text).lower())

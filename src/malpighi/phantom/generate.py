@@ -31,6 +31,7 @@ from malpighi.phantom.sampling import choose_questions, draw_cell
 from malpighi.phantom.stain import Stain, he_stain, pap_stain
 from malpighi.phantom.wording import (
     CATEGORY_QUESTION,
+    CELL_QUESTION,
     DESCRIBE_QUESTION,
     NUCLEUS_QUESTION,
     category_reasoning,
@@ -72,8 +73,9 @@ def cell_items(
 ) -> Iterator[Item]:
     """Questions about `count` pictures of single cervical cells.
 
-    Each picture gives the exams `phantom/category`, `phantom/describe`, `phantom/open`, `phantom/nucleus` and
-    `observations` of `phantom/NE` ... `phantom/NM`. Categories come equally often, within each patient too.
+    Each picture gives the exams `phantom/category`, `phantom/describe`, `phantom/open`, in turn
+    `phantom/nucleus` (boxes) or `phantom/cell` (mask), and `observations` of `phantom/NE` ... `phantom/NM`.
+    Categories come equally often, within each patient too.
 
     Args:
         seed: another seed, other pictures.
@@ -108,6 +110,7 @@ def cell_items(
         rng = np.random.default_rng([seed, _ASK, index])
         for question in _cell_questions(drawn, guideline, observations, rng):
             yield picture.item(question)
+        yield _outlined(picture, drawn.cell, index)
 
 
 def region_items(seed: int, count: int, *, first: int = 0) -> Iterator[Item]:
@@ -194,8 +197,17 @@ def _cell_questions(
     yield Question("describe", TaskKind.CAPTION, DESCRIBE_QUESTION, text)
     question, answer = open_question(pack, findings, cell_class, nuclei, rng)
     yield Question("open", TaskKind.VQA, question, Text(answer))
-    boxes = tuple(mask_boxes(drawn.cell.nuclei))
-    yield Question("nucleus", TaskKind.DETECTION, NUCLEUS_QUESTION, Boxes(boxes))
+
+
+def _outlined(picture: Picture, cell: RenderedCell, index: int) -> Item:
+    """Where the nuclei are, or where the cell is; together they are what an N:C ratio is measured on."""
+    if index % 2 == 0:
+        boxes = tuple(mask_boxes(cell.nuclei))
+        return picture.item(Question("nucleus", TaskKind.DETECTION, NUCLEUS_QUESTION, Boxes(boxes)))
+    mask = cell.cell.astype(np.uint8)
+    blob = png_blob(mask)
+    answer = MaskRef(blob.key, tuple(mask_boxes(mask)))
+    return picture.item(Question("cell", TaskKind.SEGMENTATION, CELL_QUESTION, answer), blob)
 
 
 def section_of(seed: int, patient: int) -> Stain:

@@ -48,6 +48,7 @@ _COUNTS = {1: "one", 2: "two", 3: "three"}
 
 CATEGORY_QUESTION = "Which Bethesda category fits this cell?"
 DESCRIBE_QUESTION = "Describe this cervical cell in one sentence."
+CELL_QUESTION = "Segment the cell in the middle."
 NUCLEUS_QUESTION = "Detect the nuclei of the cell in the middle."
 
 

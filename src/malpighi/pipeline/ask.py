@@ -13,8 +13,8 @@ from malpighi.evaluation.cases import spoken
 from malpighi.inference.engine import Sampling
 from malpighi.inference.transformers_engine import TransformersEngine
 from malpighi.models.prompt import build_prompt
-from malpighi.models.vlm import load_vlm
 from malpighi.pipeline.folder import RunFolder
+from malpighi.pipeline.learning import answering
 from malpighi.pipeline.recipe import Evaluate, Stage
 from malpighi.pixels import decode_image
 from malpighi.records import ImageRef, Provenance, Sample, Scale, TaskKind, Text, Turn
@@ -53,7 +53,8 @@ def ask(root: Path, image: Path, question: str, *, model: str = "", max_new_toke
             f"model '{name}' is not trained yet in {root}; finish it with: malpighi run {recipe.name}"
         )
     prompt = build_prompt(*_sample(image, question), recipe.prompt)
-    engine = TransformersEngine(load_vlm(folder.stage(models[name]) / "model"))
+    vlm, route = answering(folder, models[name])
+    engine = TransformersEngine(vlm, route=route)
     completion = engine.generate([prompt], Sampling(max_new_tokens=max_new_tokens))[0]
     if completion.finish == "error":
         raise UserError(f"the model gave no answer: {completion.error}")

@@ -18,7 +18,7 @@ from malpighi.inference.transformers_engine import TransformersEngine
 from malpighi.models.classifier import load_classifier
 from malpighi.models.prompt import Prompt
 from malpighi.pipeline.context import Context, StageResult
-from malpighi.pipeline.learning import start_model
+from malpighi.pipeline.learning import answering
 from malpighi.pipeline.recipe import CLASSIFIER, Evaluate
 from malpighi.records import Choice, Failure, Grade, Prediction, Sample, Split
 
@@ -76,7 +76,8 @@ def _ask_model(
     on_progress: Callable[[int, int], None],
 ) -> list[Failure]:
     name, source = model
-    engine = TransformersEngine(start_model(context, source), batch_size=stage.batch_size)
+    vlm, route = answering(context.folder, source)
+    engine = TransformersEngine(vlm, batch_size=stage.batch_size, route=route)
     made_from = context.folder.done(source)
     options = EvaluateOptions(
         model=name,

@@ -74,8 +74,8 @@ def listing(folder: Path) -> list[tuple[str, int]]:
 def expected_counts(stage: Data) -> tuple[int, int]:
     """(images, questions) that the stage will find, from settings and file names."""
     if not stage.folder:
-        # A cell gives a category, a description, an open question, two observations; a region one question.
-        return stage.phantom.cells + stage.phantom.regions, 5 * stage.phantom.cells + stage.phantom.regions
+        # A cell is asked for its category, description, outline, two observations and an open question.
+        return stage.phantom.cells + stage.phantom.regions, 6 * stage.phantom.cells + stage.phantom.regions
     listing(Path(stage.folder))
     sets = find_datasets(stage.folder)
     images = sum(len(image_files(folder)) for folder in sets.values())

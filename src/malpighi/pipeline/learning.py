@@ -1,22 +1,31 @@
 """The stages that make models: build, supervise, reinforce, classify."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from malpighi.errors import ConfigError
-from malpighi.models.prompt import target_text
+from malpighi.models.adapters import read_experts
+from malpighi.models.experts import load_experts
+from malpighi.models.phrasings import Phrase
+from malpighi.models.prompt import Prompt, target_text
+from malpighi.models.router import Router
+from malpighi.models.router_training import train_router
+from malpighi.models.task_groups import shipped_groups
 from malpighi.models.tiny import build_tiny
 from malpighi.models.vlm import Vlm, load_vlm
 from malpighi.pipeline.context import Context, StageResult
-from malpighi.pipeline.recipe import Build, Classify, Reinforce, Supervised
-from malpighi.records import Sample, Split, TaskKind
+from malpighi.pipeline.folder import RunFolder
+from malpighi.pipeline.recipe import Build, Classify, Experts, Reinforce, Supervised
+from malpighi.pipeline.routing import EXPERTS_FOLDER
+from malpighi.records import Failure, Sample, Split, TaskKind
 from malpighi.training.classify import train_classifier
-from malpighi.training.reinforce import train_reinforce
-from malpighi.training.runtime import Curve, OnStep, StageRuntime, save_curves
+from malpighi.training.reinforce import ROLLOUTS, train_reinforce
+from malpighi.training.rollouts import faults
+from malpighi.training.runtime import Curve, ExpertRuntime, OnStep, StageRuntime, load_curves, save_curves
 from malpighi.training.supervised import train_supervised
 
 
@@ -65,7 +74,39 @@ def run_reinforce(context: Context, stage: Reinforce, work: Path) -> StageResult
     rows = train_reinforce(
         vlm, drawn, context.pictures, stage.train, runtime, context.grade_text, context.recipe.seed
     )
-    return _learned(work, rows, drawn)
+    learned = _learned(work, rows, drawn)
+    return learned._replace(failures=faults(work / ROLLOUTS, context.name))
+
+
+def run_experts(context: Context, stage: Experts, work: Path) -> StageResult:
+    """One adapter per group of tasks on another stage's model, and their router."""
+    groups = [group for group in shipped_groups().groups if set(group.tasks) & set(stage.tasks)]
+    experts, base = work / EXPERTS_FOLDER, context.folder.stage(stage.start) / "model"
+    rows: Curve = []
+    drawn: list[Sample] = []
+    failures: list[Failure] = []
+    for index, group in enumerate(groups):
+        pool = [s for s in context.samples(Split.TRAIN) if s.task in stage.tasks and s.task in group.tasks]
+        if not pool:
+            continue
+        mine = mixture(
+            pool, stage.train.steps * stage.train.prompts, stage.balance, context.recipe.seed + 1 + index
+        )
+        own = work / group.name
+        done = own / "curves.jsonl"
+        if not done.is_file():
+            tell = _on_step(context, index * stage.train.steps, len(groups) * stage.train.steps)
+            learned = train_reinforce(
+                start_model(context, stage.start), mine, context.pictures, stage.train,
+                ExpertRuntime(own, experts, base, tell), context.grade_text, context.recipe.seed,
+            )  # fmt: skip
+            save_curves(learned, done)
+        rows += [row | {"step": row["step"] + index * stage.train.steps} for row in load_curves(done)]
+        drawn += mine
+        failures += faults(own / ROLLOUTS, context.name)
+    router = train_router(_requests(context), settings=stage.router)
+    router.save(experts)
+    return _learned(work, rows, drawn)._replace(failures=failures)
 
 
 def run_classify(context: Context, stage: Classify, work: Path) -> StageResult:
@@ -80,6 +121,15 @@ def run_classify(context: Context, stage: Classify, work: Path) -> StageResult:
 def start_model(context: Context, stage: str) -> Vlm:
     """The model that an earlier stage made."""
     return load_vlm(context.folder.stage(stage) / "model")
+
+
+def answering(folder: RunFolder, stage: str) -> tuple[Vlm, Callable[[Prompt], str] | None]:
+    """The model of a finished stage as it answers, and what routes prompts where it carries experts."""
+    experts = folder.stage(stage) / EXPERTS_FOLDER
+    if not experts.is_dir():
+        return load_vlm(folder.stage(stage) / "model"), None
+    base = load_vlm(experts / read_experts(experts).base)
+    return load_experts(base, experts), Router.load(experts).adapter_for
 
 
 def mixture(
@@ -135,6 +185,14 @@ def _texts(context: Context) -> list[str]:
     return texts
 
 
+def _requests(context: Context) -> list[Phrase]:
+    """The training prompts as the router reads them; without a group's task, the base is to answer."""
+    return [
+        Phrase(context.pictures.prompt(sample).turns[-1].text, str(sample.task), sample.exam)
+        for sample in context.samples(Split.TRAIN)
+    ]
+
+
 def _learned(work: Path, rows: Curve, samples: Sequence[Sample]) -> StageResult:
     save_curves(rows, work / "curves.jsonl")
     exams = Counter(sample.exam for sample in samples)
@@ -146,9 +204,9 @@ def _learned(work: Path, rows: Curve, samples: Sequence[Sample]) -> StageResult:
     return StageResult([], notes)
 
 
-def _on_step(context: Context) -> OnStep:
+def _on_step(context: Context, before: int = 0, of: int = 0) -> OnStep:
     def tell(step: int, total: int, values: dict[str, float]) -> None:
         shown = ((name, values[name]) for name in ("loss", "reward", "accuracy") if name in values)
-        context.tell(step, total, "  ".join(f"{name} {value:.3f}" for name, value in shown))
+        context.tell(before + step, of or total, "  ".join(f"{name} {value:.3f}" for name, value in shown))
 
     return tell

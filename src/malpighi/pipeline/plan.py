@@ -16,6 +16,7 @@ import numpy as np
 
 from malpighi.errors import ConfigError
 from malpighi.models.sizes import TinySize
+from malpighi.models.task_groups import shipped_groups
 from malpighi.pipeline.filling import expected_counts
 from malpighi.pipeline.folder import RunFolder
 from malpighi.pipeline.recipe import (
@@ -23,6 +24,7 @@ from malpighi.pipeline.recipe import (
     Classify,
     Data,
     Evaluate,
+    Experts,
     Recipe,
     Reinforce,
     Report,
@@ -186,10 +188,16 @@ def _estimate(stage: Stage, cost: _Cost) -> tuple[str, int, float, float]:
         case Reinforce(train=train):
             rollouts = train.prompts * train.group
             passes = 4 if train.beta else 3
-            step = cost.answering(rollouts, ANSWER_TOKENS) + passes * cost.forward(rollouts * length)
+            tokens = train.prompts * counts.prompt + rollouts * ANSWER_TOKENS
+            rolling = cost.forward(train.prompts * counts.prompt) + ANSWER_TOKENS * cost.forward(rollouts)
+            seconds = train.steps * (rolling + passes * cost.forward(tokens))
             text = f"{train.steps} steps of {train.prompts} x {train.group} answers"
-            memory = cost.gigabytes(train.micro_batch, length)
-            return text, train.steps * rollouts * length, train.steps * step, memory
+            return text, train.steps * tokens, seconds, cost.gigabytes(train.micro_batch, length)
+        case Experts(train=train):
+            each = Reinforce(start=stage.start, tasks=stage.tasks, train=train)
+            text, tokens, seconds, memory = _estimate(each, cost)
+            experts = sum(bool(set(group.tasks) & set(stage.tasks)) for group in shipped_groups().groups)
+            return f"{experts} adapters x {text}", experts * tokens, experts * seconds + 20, memory
         case Classify(train=train):
             seconds = train.steps * train.batch_size * _classifier_seconds(train.image_size, cost.machine)
             return f"{train.steps} steps of {train.batch_size}", 0, seconds, 1.0

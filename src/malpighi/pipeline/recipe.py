@@ -7,6 +7,7 @@ import msgspec
 from malpighi.config import Settings, override
 from malpighi.errors import ConfigError, FormatVersionError
 from malpighi.models.prompt import PromptStyle
+from malpighi.models.router_settings import RouterSettings
 from malpighi.models.sizes import TinySize
 from malpighi.records import TaskKind
 from malpighi.training.settings import ClassifyConfig, ReinforceConfig, SupervisedConfig
@@ -93,6 +94,32 @@ class Reinforce(Settings, frozen=True, kw_only=True, tag="reinforce"):
     train: ReinforceConfig
 
 
+class Experts(Settings, frozen=True, kw_only=True, tag="experts"):
+    """Stage: reinforcement of one LoRA adapter per group of tasks, and the router that chooses among them.
+
+    What belongs to no group, or to a group without tasks here, is answered by the model it starts from.
+    Source: SmartPath-R1, sections 4.1 and 5; the groups are those of `models/task_groups.yaml`.
+
+    Attributes:
+        start: the stage whose model carries the adapters.
+        tasks: kinds of task that are rewarded.
+        balance: as in `Supervised`, within each group.
+        train: settings of the loop, the same for each adapter; `lora.rank` above 0.
+        router: how the router is fitted.
+    """
+
+    start: str
+    tasks: tuple[TaskKind, ...]
+    balance: float = 0.5
+    train: ReinforceConfig
+    router: RouterSettings = RouterSettings()
+
+    def __post_init__(self) -> None:
+        """Refuse experts that would be no adapters."""
+        if self.train.lora.rank == 0:
+            raise ConfigError("experts are LoRA adapters; set train.lora.rank above 0, e.g. 32")
+
+
 class Classify(Settings, frozen=True, kw_only=True, tag="classify"):
     """Stage: the small network to compare with.
 
@@ -137,7 +164,7 @@ class Report(Settings, frozen=True, kw_only=True, tag="report"):
     draws: int = 2000
 
 
-Stage = Data | Build | Supervised | Reinforce | Classify | Evaluate | Report
+Stage = Data | Build | Supervised | Reinforce | Experts | Classify | Evaluate | Report
 
 
 class Recipe(Settings, frozen=True, kw_only=True):
@@ -213,7 +240,7 @@ def needs(stage: Stage, stages: Mapping[str, Stage]) -> tuple[str, ...]:
         name for name, other in stages.items() if isinstance(other, Data) and not isinstance(stage, Data)
     )
     match stage:
-        case Supervised(start=start) | Reinforce(start=start):
+        case Supervised(start=start) | Reinforce(start=start) | Experts(start=start):
             return (*data, start)
         case Evaluate(models=models, classifier=classifier):
             return (*data, *models.values(), *([classifier] if classifier else []))

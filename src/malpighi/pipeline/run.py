@@ -29,12 +29,19 @@ from malpighi.pipeline.context import Context, StageResult
 from malpighi.pipeline.evaluating import run_evaluate
 from malpighi.pipeline.filling import listing, run_data
 from malpighi.pipeline.folder import Done, RunFolder
-from malpighi.pipeline.learning import run_build, run_classify, run_reinforce, run_supervised
+from malpighi.pipeline.learning import (
+    run_build,
+    run_classify,
+    run_experts,
+    run_reinforce,
+    run_supervised,
+)
 from malpighi.pipeline.recipe import (
     Build,
     Classify,
     Data,
     Evaluate,
+    Experts,
     Recipe,
     Reinforce,
     Report,
@@ -54,6 +61,7 @@ RUNNERS: dict[type, Callable[..., StageResult]] = {
     Build: run_build,
     Supervised: run_supervised,
     Reinforce: run_reinforce,
+    Experts: run_experts,
     Classify: run_classify,
     Evaluate: run_evaluate,
     Report: run_report,

@@ -11,24 +11,28 @@ here. It shows that every part works and is measured; it is no model for any pat
 from typing import NamedTuple
 
 from malpighi.errors import ConfigError
+from malpighi.grading.reward import DEFAULT_WEIGHTS
 from malpighi.models.prompt import PromptStyle
+from malpighi.models.router_settings import RouterSettings
 from malpighi.models.sizes import TinySize
 from malpighi.pipeline.recipe import (
     Build,
     Classify,
     Data,
     Evaluate,
+    Experts,
     Phantom,
     Recipe,
-    Reinforce,
     Report,
     Supervised,
 )
 from malpighi.records import Scale, TaskKind
-from malpighi.training.settings import ClassifyConfig, ReinforceConfig, SupervisedConfig
+from malpighi.training.settings import ClassifyConfig, Lora, ReinforceConfig, SupervisedConfig
 
 GRADED = (TaskKind.CLASSIFICATION, TaskKind.VQA, TaskKind.DETECTION, TaskKind.SEGMENTATION)
 TAUGHT = (*GRADED, TaskKind.CAPTION)
+REWARDED = (TaskKind.DETECTION, TaskKind.SEGMENTATION)
+"""What reinforcement is for here: a box is graded by overlap, which the likelihood of its digits is not."""
 
 
 class Steps(NamedTuple):
@@ -44,12 +48,16 @@ class Steps(NamedTuple):
     answer: int = 96
 
 
+# Average precision is 0 until boxes overlap by half; the overlap itself tells which way is better before.
+REWARDS = {task: dict(parts) for task, parts in DEFAULT_WEIGHTS.items()}
+REWARDS[TaskKind.DETECTION] = {"task": 1.0, "soft_f1": 2.0, "format": 1.0}
+
 # Small in language, which is templated here, to leave the time to seeing.
 MINIATURE = TinySize(hidden=128, layers=3, heads=4, kv_heads=2, feed_forward=384)
 
 SIZES = {
     "demo": Steps(
-        cells=1080, regions=1080, align=200, supervise=400, reinforce=50, classify=150, per_exam=90
+        cells=1080, regions=1080, align=150, supervise=400, reinforce=60, classify=150, per_exam=160
     ),
     "smoke": Steps(
         cells=72, regions=72, align=4, supervise=8, reinforce=2, classify=4, per_exam=4, answer=16
@@ -87,6 +95,7 @@ def mini(size: str = "", family: str = "qwen2_5_vl", data: str = "", seed: int =
             "data": Data(
                 folder=data,
                 phantom=Phantom(cells=steps.cells, regions=steps.regions),
+                fractions=(0.7, 0.1, 0.2) if data else (0.7, 0.0, 0.3),
                 windows={"dsb2018_he": 80, "ebhi_seg": 256},
                 max_boxes=6,
             ),
@@ -101,18 +110,21 @@ def mini(size: str = "", family: str = "qwen2_5_vl", data: str = "", seed: int =
                 tasks=TAUGHT,
                 train=_from_scratch(steps.supervise),
             ),
-            "reinforce": Reinforce(
+            "reinforce": Experts(
                 start="supervise",
-                tasks=GRADED,
-                shares={TaskKind.SEGMENTATION: 2.0, TaskKind.VQA: 2.0, TaskKind.DETECTION: 0.5},
+                tasks=REWARDED,
                 train=ReinforceConfig(
                     steps=steps.reinforce,
                     prompts=16,
-                    micro_batch=128,
-                    learning_rate=2e-4,
+                    micro_batch=32,
+                    temperature=0.6,
+                    learning_rate=5e-4,
                     warmup_steps=3,
                     max_new_tokens=steps.answer,
+                    rewards=REWARDS,
+                    lora=Lora(rank=32, alpha=128),
                 ),
+                router=RouterSettings(phrasings=1000),
             ),
             "classify": Classify(train=ClassifyConfig(steps=steps.classify)),
             "evaluate": Evaluate(
@@ -139,7 +151,6 @@ def _from_scratch(steps: int) -> SupervisedConfig:
 
 
 _CHOICE = "our choice"
-_TRL = "upstream default: TRL 1.16"
 _SMARTPATH = "paper: SmartPath-R1"
 _LORA = f"{_SMARTPATH} 4.6 has rank 32, alpha 128; the miniature trains every weight"
 
@@ -168,10 +179,13 @@ SOURCES: dict[str, str] = {
     "stages.reinforce.train.epsilon": f"{_SMARTPATH} 4.6",
     "stages.reinforce.train.epsilon_high": f"{_SMARTPATH} 4.6: symmetric (Patho-R1's DAPO clips higher)",
     "stages.reinforce.train.weight_decay": f"{_SMARTPATH} 4.6",
-    "stages.reinforce.train.rewards": f"{_SMARTPATH} eq. 5: task + lambda * format, lambda = 1",
-    "stages.reinforce.train.temperature": _TRL,
+    "stages.reinforce.train.rewards": f"{_SMARTPATH} eq. 5: task + lambda * format, lambda = 1; "
+    "the overlap beside average precision is our choice",
+    "stages.reinforce.train.temperature": f"{_CHOICE}: nearer to the likeliest answer, which is examined",
+    "stages.reinforce.tasks": f"{_CHOICE}: where the grade is not the likelihood",
+    "stages.reinforce.router": f"{_CHOICE}: fitted in seconds; more phrasings know more wordings",
     "stages.reinforce.train.max_grad_norm": "upstream default: transformers",
-    "stages.reinforce.train.lora": _LORA,
+    "stages.reinforce.train.lora": f"{_SMARTPATH} 4.6: rank 32, alpha 128",
     "stages.classify": _CHOICE,
     "stages.evaluate": _CHOICE,
     "stages.report": _CHOICE,

@@ -1,4 +1,4 @@
-"""Reinforcement: GRPO and DAPO through TRL's GRPOTrainer, rewarded by the graders of the evaluation.
+"""Reinforcement: GRPO and DAPO on TRL, each prompt computed once for its group, rewarded by our graders.
 
 Source: SmartPath-R1 eq. 2-5 and section 4.6 (GRPO: beta .001, epsilon .2, G = 8, reward = task + lambda *
 format); Patho-R1 3.4 (DAPO: token-level loss, clip-higher, no KL).
@@ -6,30 +6,42 @@ Departs: the task reward is the robust grader's score by default (order-free det
 the paper's AP50 pays for listing boxes for ever, its BLEU-4 gives nothing to a right answer of three words.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from msgspec.structs import replace
 from trl import GRPOConfig, GRPOTrainer
 
 from datasets import Dataset
 from malpighi.errors import ConfigError
 from malpighi.grading.reward import RewardWeights, reward
-from malpighi.models.encode import chat
+from malpighi.models.encode import Encoded, encode_one
 from malpighi.models.families import PAD_TOKEN, TURN_END, VISION_TOKENS
 from malpighi.models.pictures import Pictures
 from malpighi.models.prompt import Prompt
+from malpighi.models.rollout import Drawing
 from malpighi.models.vlm import Vlm
 from malpighi.records import Grade, Sample
-from malpighi.training.runtime import Curve, StageRuntime, fit
+from malpighi.training.rollouts import Rollout, RolloutFile
+from malpighi.training.runtime import Curve, StageRuntime, fit, step_of
 from malpighi.training.settings import ReinforceConfig
+from malpighi.training.shared_prefix import SharedPrefixTrainer
 from malpighi.training.supervised import lora_config
+
+ROLLOUTS = "rollouts.jsonl"
+"""Name of the file, in the stage's folder, that keeps every completion with its grade."""
 
 GradeText = Callable[[Sample, str, Prompt, bool], Grade]
 
 
 class Rewards:
-    """TRL's reward function over our graders: one grade per completion, weighted by the recipe."""
+    """TRL's reward function over our graders: one grade per completion, weighted by the recipe.
+
+    A completion that cannot be graded (the grader raises, the reward is no finite number) earns nothing and
+    teaches nothing: TRL leaves it out of its group. It is recorded with the reason.
+    """
 
     __name__ = "grade"
 
@@ -40,33 +52,52 @@ class Rewards:
         grade_text: GradeText,
         weights: RewardWeights,
         eos_ids: Sequence[int],
+        rollouts: RolloutFile,
     ) -> None:
         self.samples = {sample.id: sample for sample in samples}
         self.pictures = pictures
         self.grade_text = grade_text
         self.weights = weights
         self.eos_ids = frozenset(eos_ids)
+        self.rollouts = rollouts
 
     def __call__(
         self,
         completions: list[Any],
         completion_ids: list[list[int]],
         id: list[str],
+        trainer_state: Any,
         log_metric: Callable[[str, float], None],
         **_: Any,
-    ) -> list[float]:
+    ) -> list[float | None]:
         """Rewards in the order of the completions; the mean of every grade part is logged by task kind."""
-        values = []
-        for completion, tokens, key in zip(completions, completion_ids, id, strict=True):
-            sample = self.samples[key]
-            truncated = not tokens or tokens[-1] not in self.eos_ids
-            grade = self.grade_text(
-                sample, completion[-1]["content"], self.pictures.prompt(sample), truncated
-            )
-            values.append(reward(grade, sample.task, self.weights))
-            log_metric(f"score/{sample.task}", grade.score)
-            log_metric("format", grade.parts.get("format", 0.0))
-        return values
+        rows = [
+            self._graded(trainer_state.global_step, key, completion[-1]["content"], tokens)
+            for completion, tokens, key in zip(completions, completion_ids, id, strict=True)
+        ]
+        self.rollouts.add(rows)
+        for row in rows:
+            if row.fault:
+                continue
+            log_metric(f"score/{self.samples[row.sample].task}", row.parts.get("task", 0.0))
+            log_metric("format", row.parts.get("format", 0.0))
+        log_metric("ungraded", sum(bool(row.fault) for row in rows) / len(rows))
+        return [row.reward for row in rows]
+
+    def _graded(self, step: int, key: str, text: str, tokens: Sequence[int]) -> Rollout:
+        truncated = not tokens or tokens[-1] not in self.eos_ids
+        row = Rollout(step=step, sample=key, text=text, length=len(tokens), truncated=truncated, reward=None)
+        sample = self.samples[key]
+        try:
+            grade = self.grade_text(sample, text, self.pictures.prompt(sample), truncated)
+            value = reward(grade, sample.task, self.weights)
+        except ConfigError:
+            raise
+        except Exception as error:  # one completion must not end the stage, whatever its grader stumbled over
+            return replace(row, fault=f"{type(error).__name__}: {error}")
+        if not math.isfinite(value):
+            return replace(row, fault=f"the reward is {value}")
+        return replace(row, reward=value, status=str(grade.status), parts=grade.parts)
 
 
 def train_reinforce(
@@ -98,59 +129,41 @@ def train_reinforce(
         raise ConfigError(
             f"micro_batch {config.micro_batch} does not divide {config.prompts} x {config.group}"
         )
-    _prepare_processor(vlm)
+    checkpoint = runtime.last_checkpoint()
+    rollouts = RolloutFile(runtime.folder / ROLLOUTS, step_of(checkpoint) if checkpoint else 0)
+    by_id = {sample.id: sample for sample in samples}
+    ends = (vlm.token_id(TURN_END), vlm.token_id(PAD_TOKEN))
+    drawing = Drawing(
+        config.max_new_tokens,
+        config.temperature,
+        ends,
+        tuple(vlm.token_id(token) for token in VISION_TOKENS),
+    )
+
+    def ask(key: str) -> Encoded:
+        return encode_one(pictures.prompt(by_id[key]), None, vlm)
 
     def make() -> GRPOTrainer:
-        return GRPOTrainer(
-            model=vlm.model,
-            reward_funcs=Rewards(
-                samples,
-                pictures,
-                grade_text,
-                config.rewards,
-                [vlm.token_id(TURN_END), vlm.token_id(PAD_TOKEN)],
-            ),
-            args=_arguments(config, runtime, vlm, seed),
-            train_dataset=_dataset(samples, pictures),
-            processing_class=vlm.processor,
+        return SharedPrefixTrainer(
+            vlm,
+            ask,
+            drawing,
+            reward_funcs=Rewards(samples, pictures, grade_text, config.rewards, ends, rollouts),
+            args=_arguments(config, runtime, seed),
+            train_dataset=_dataset(samples),
             peft_config=lora_config(config.lora),
         )
 
     return fit(make, vlm, runtime)
 
 
-def _dataset(samples: Sequence[Sample], pictures: Pictures) -> Dataset:
-    by_id = {sample.id: sample for sample in samples}
-
-    def rows(batch: dict[str, list[str]]) -> dict[str, list[Any]]:
-        prompts = [_messages(pictures.prompt(by_id[key])) for key in batch["id"]]
-        return {"id": batch["id"], "prompt": prompts}
-
-    return Dataset.from_dict({"id": [sample.id for sample in samples]}).with_transform(rows)
+def _dataset(samples: Sequence[Sample]) -> Dataset:
+    """Rows that name their question; the trainer encodes it."""
+    ids = [sample.id for sample in samples]
+    return Dataset.from_dict({"id": ids, "prompt": [[{"role": "user", "content": key}] for key in ids]})
 
 
-def _prepare_processor(vlm: Vlm) -> None:
-    """Resizing has been done; the processor's own would move the pixels that boxes are counted in.
-
-    TRL pads prompts on the left itself but takes the image tokens' places from the processor's padding: were
-    that on the right, they would stand over other tokens.
-    """
-    vlm.processor.image_processor.do_resize = False
-    vlm.processor.tokenizer.padding_side = "left"
-
-
-def _messages(prompt: Prompt) -> list[dict[str, Any]]:
-    """The prompt as chat messages that carry their images, as TRL wants them."""
-    images = iter(prompt.images)
-    messages = chat(prompt)
-    for message in messages:
-        for part in message["content"]:
-            if part["type"] == "image":
-                part["image"] = next(images)
-    return messages
-
-
-def _arguments(config: ReinforceConfig, runtime: StageRuntime, vlm: Vlm, seed: int) -> GRPOConfig:
+def _arguments(config: ReinforceConfig, runtime: StageRuntime, seed: int) -> GRPOConfig:
     return GRPOConfig(
         output_dir=str(runtime.checkpoints),
         max_steps=config.steps,
@@ -169,7 +182,6 @@ def _arguments(config: ReinforceConfig, runtime: StageRuntime, vlm: Vlm, seed: i
         epsilon_high=config.epsilon_high,
         loss_type=config.loss,
         scale_rewards=config.scale_rewards,
-        generation_kwargs={"suppress_tokens": [vlm.token_id(token) for token in VISION_TOKENS]},
         logging_steps=config.log_every,
         logging_nan_inf_filter=False,
         logging_first_step=True,

@@ -17,6 +17,7 @@ from transformers import AutoModelForImageTextToText, PrinterCallback, Trainer, 
 from transformers.trainer_utils import get_last_checkpoint
 
 from malpighi.errors import DataError
+from malpighi.models.adapters import save_adapter
 from malpighi.models.vlm import Vlm, quiet_transformers
 
 Curve = list[dict[str, float]]
@@ -53,6 +54,40 @@ class StageRuntime:
         for broken in set(self.checkpoints.glob("checkpoint-*")) - set(whole):
             shutil.rmtree(broken)
         return get_last_checkpoint(str(self.checkpoints)) if whole else None
+
+    def save(self, vlm: Vlm, model: Any) -> None:
+        """Save what was trained; an adapter is merged, and kept beside."""
+        save_trained(vlm, model, self.model)
+
+
+def step_of(checkpoint: str) -> int:
+    """The optimizer steps that were done when a checkpoint was written.
+
+    Example:
+        >>> step_of("run/checkpoints/checkpoint-20")
+        20
+    """
+    return int(Path(checkpoint).name.removeprefix("checkpoint-"))
+
+
+class ExpertRuntime(StageRuntime):
+    """The folder of one adapter's training, which ends in a folder of experts.
+
+    Args:
+        folder: of this adapter's own training.
+        experts: the folder of experts that the adapter joins.
+        base: folder of the model that carries it.
+        on_step: as in `StageRuntime`.
+    """
+
+    def __init__(self, folder: Path, experts: Path, base: Path, on_step: OnStep | None = None) -> None:
+        super().__init__(folder, on_step)
+        self.experts = experts
+        self.base = base
+
+    def save(self, vlm: Vlm, model: Any) -> None:
+        """Put the adapter among the experts, under the name of its training's folder."""
+        save_adapter(model, self.experts, self.folder.name, self.base)
 
 
 class Progress(TrainerCallback):
@@ -94,6 +129,11 @@ def save_curves(rows: Curve, path: Path) -> None:
     path.write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
 
 
+def load_curves(path: Path) -> Curve:
+    """The rows that `save_curves` wrote."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def fit(make_trainer: Callable[[], Trainer], vlm: Vlm, runtime: StageRuntime) -> Curve:
     """Train from the last whole checkpoint, if there is one, and save the model.
 
@@ -113,7 +153,7 @@ def fit(make_trainer: Callable[[], Trainer], vlm: Vlm, runtime: StageRuntime) ->
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(Progress(runtime.on_step))
         trainer.train(resume_from_checkpoint=checkpoint)
-        save_trained(vlm, trainer.model, runtime.model)
+        runtime.save(vlm, trainer.model)
     return curves(trainer.state.log_history)
 
 
