@@ -46,7 +46,7 @@ def test_help_loads_no_torch():
     assert "typer" in names
     assert not names & HEAVY
     assert "Usage" in result.stdout
-    for command in ("run", "plan", "status", "report", "ask", "phantom", "data"):
+    for command in ("run", "plan", "status", "report", "ask", "route", "phantom", "data"):
         assert re.search(rf"^\W*{command} ", result.stdout, re.M), command
 
 

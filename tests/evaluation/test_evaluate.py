@@ -109,6 +109,17 @@ def test_rows_say_everything_about_the_sample(tmp_path):
     assert row.tokens == 7
 
 
+def test_each_row_names_the_adapter_that_answered(tmp_path):
+    class Experts(Parrot):
+        def generate(self, prompts, sampling):
+            said = super().generate(prompts, sampling)
+            return [msgspec.structs.replace(c, adapter="vqa" if i else "") for i, c in enumerate(said)]
+
+    rows = run(tmp_path / "p.jsonl", Experts(), SAMPLES[:4]).predictions
+    assert [row.adapter for row in rows] == ["", "vqa", "vqa", "vqa"]
+    assert read_predictions(tmp_path / "p.jsonl") == rows
+
+
 def test_a_file_cut_at_any_byte_is_completed_to_the_same_bytes(tmp_path):
     whole = tmp_path / "whole.jsonl"
     samples = [*SAMPLES[:5], a_sample(5, group="bad"), *SAMPLES[6:]]

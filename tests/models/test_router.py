@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 
 from malpighi.errors import ConfigError, DataError, FormatVersionError
 from malpighi.models.phrasings import OTHER, Phrase, draw, shipped_grammar
-from malpighi.models.prompt import Prompt
+from malpighi.models.pictures import Pictures
+from malpighi.models.prompt import Prompt, PromptStyle
 from malpighi.models.router import Router
-from malpighi.models.router_training import RouterSettings, train_router
+from malpighi.models.router_settings import RouterSettings
+from malpighi.models.router_training import train_router
 from malpighi.models.task_groups import TaskGroup, TaskGroups, shipped_groups
+from malpighi.models.templates import TEMPLATES
 from malpighi.records import Turn
 
 SOME = RouterSettings(phrasings=2400, folds=2)
@@ -87,7 +90,7 @@ def test_templates_decide(router, text, group):
     ("text", "group"),
     [
         ("Please find all lymphocytes and draw bounding boxes around them", "detection"),
-        ("Outline the glands in this picture", "segmentation"),
+        ("Segment all the glands in this picture.", "segmentation"),
         ("Is the nuclear membrane irregular?", "vqa"),
         ("Which category does this tile fall into? (A) tumour, (B) stroma", "classification"),
         ("请分割图像中的腺体。", "segmentation"),
@@ -125,8 +128,8 @@ def test_the_classifier_decides_what_no_template_fits(router, text, group):
         # several tasks
         "Classify this pathological image into one of these classes: (A) a, (B) b. Then segment glands in "
         "pathology colon.",
-        "Segment glands in pathology colon. Classify this pathological image into one of these classes: (A) a, "
-        "(B) b",
+        "Segment glands in pathology colon. Classify this pathological image into one of these classes: "
+        "(A) a, (B) b",
         "Detect the nuclei and outline the glands.",
         "分割腺体，然后检测细胞核。",
         # very long
@@ -150,6 +153,20 @@ def test_options_that_are_no_list_make_no_template(router):
     start = "Classify this pathological image into one of these classes: "
     for options in ("(A) x", "(A) x, (C) y", "(B) x, (A) y", "x, y", "(A) x. Then say why. (B) y"):
         assert router.route(start + options).by != "template", options
+
+
+@pytest.mark.parametrize("system", sorted(TEMPLATES))
+def test_no_prompt_of_the_phantom_goes_to_a_wrong_adapter(router, miniatures, system):
+    """Whatever words surround the question: SmartPath-R1 asks for boxes in segmentation, too."""
+    mini = miniatures("qwen2_5_vl")
+    pictures = Pictures(mini.pictures._load_bytes, PromptStyle(family="qwen2_5_vl", system=system))
+    routed = 0
+    for sample in mini.samples:
+        prompt = pictures.prompt(sample)
+        expected = router.data.groups.of_task(sample.task)
+        assert router.adapter_for(prompt) in ("", expected), prompt.turns[-1].text
+        routed += bool(router.adapter_for(prompt))
+    assert routed > 0.4 * len(mini.samples)
 
 
 def test_only_the_last_turn_counts(router):

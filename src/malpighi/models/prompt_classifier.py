@@ -22,11 +22,14 @@ from scipy import optimize, sparse, special
 from malpighi.durable import replacing
 from malpighi.errors import DataError
 from malpighi.models.phrasings import Phrase
+from malpighi.models.templates import answer_forms
 
 Floats = NDArray[np.float64]
 
-_LIST = re.compile(r"(?:[(（]?\b[a-z][)）.、:：]\s*[^\n,，;；()（）]{1,80}[\n,，;；\s]*){2,}")
+_LIST = re.compile(r"(?:[(（]?\b[a-z][)）.、:：]\s*[^\n,，;；()（）.?!。？！]{1,80}[\n,，;；.。\s]*){2,}")
+_FORM = re.compile("|".join(re.escape(form.lower()).replace(r"\ ", r"\s+") for form in answer_forms()))
 _TOKEN = re.compile(r"[㐀-鿿]|[^\W_㐀-鿿]+|[^\w\s]")
+_BETWEEN_CHINESE = re.compile(r"(?<=[㐀-鿿]) (?=[㐀-鿿])")
 _LONGEST_NGRAM = 2
 _CHARACTERS = (3, 4)
 LIST_TOKEN = "optionlist"
@@ -97,7 +100,8 @@ class PromptClassifier:
         words = {ngram for ngram in _ngrams(tokens(text)) if not _is_mark(ngram)}
         named = list(self.vocabulary)
         ranked = sorted(zip(gains.data.tolist(), gains.col.tolist(), strict=True), reverse=True)
-        return [named[f] for gain, f in ranked if gain > 0 and named[f] in words][:most]
+        found = [named[f] for gain, f in ranked if gain > 0 and named[f] in words][:most]
+        return [_BETWEEN_CHINESE.sub("", ngram) for ngram in found]
 
     def known(self, text: str) -> float:
         """The share of a text's words and word pairs that training knew, 0 to 1."""
@@ -192,14 +196,19 @@ def fit_temperature(logits_nk: Floats, y_n: NDArray[np.int64]) -> float:
 
 
 def normalise(text: str) -> str:
-    """Text as the classifier reads it: one form of each character, no capitals, lists of options cut out.
+    r"""Text as the classifier reads it: what is asked, without the form that the answer should have.
+
+    One form of each character, no capitals; lists of options and the phrases of `templates.py` on the form of
+    an answer cut out: SmartPath-R1 asks for boxes in detection and in segmentation.
 
     Example:
         >>> normalise("Which class?  (A) Gland, (B) Ｖessel")
         'which class? optionlist'
+        >>> normalise("Segment glands.\nBoxes [[x0, y0, x1, y1], ...].")
+        'segment glands.'
     """
-    plain = " ".join(_LIST.sub(f" {LIST_TOKEN} ", unicodedata.normalize("NFKC", text).lower()).split())
-    return re.sub(r"\d+", "0", plain)
+    asked = _FORM.sub("\n", unicodedata.normalize("NFKC", text).lower())
+    return re.sub(r"\d+", "0", " ".join(_LIST.sub(f" {LIST_TOKEN} ", asked).split()))
 
 
 def tokens(text: str) -> list[str]:

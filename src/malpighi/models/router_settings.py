@@ -13,7 +13,7 @@ class RouterSettings(Settings, frozen=True):
         penalty: of the classifier's weights.
         folds: parts that the families of wordings are held out in, turn by turn.
         precision: share of held-out routed requests that must be routed right; sets the limits.
-            repeats: a prompt that training data of one group repeats this often becomes a wording of its own.
+        repeats: a prompt that training data of one group repeats this often becomes a wording of its own.
         seed: of the draw and the folds.
     """
 

@@ -10,7 +10,7 @@ import msgspec
 
 from malpighi.errors import ConfigError, DataError
 from malpighi.models.phrasings import OTHER
-from malpighi.models.templates import BOX_UNITS, TEMPLATES
+from malpighi.models.templates import TEMPLATES, box_forms
 from malpighi.models.versioned import from_yaml
 from malpighi.records import TaskKind, option_label
 
@@ -26,15 +26,7 @@ _LABEL = re.compile(r"(?<!\S)\(?([A-Z]{1,2})[.)] ")
 
 _SLOTS = {
     " {boxes}": "(?: (?:{}))?".format(
-        "|".join(
-            sorted(
-                {
-                    re.escape(t.boxes.format(unit=unit))
-                    for t in TEMPLATES.values()
-                    for unit in BOX_UNITS.values()
-                }
-            )
-        )
+        "|".join(sorted({re.escape(form) for template in TEMPLATES.values() for form in box_forms(template)}))
     ),
     "{phrase}": '([^.?!;:"“”「」]{1,80})',
     "{question}": '([^"“”「」]{1,300}[.?])',

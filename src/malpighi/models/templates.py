@@ -15,6 +15,8 @@ BOX_UNITS: dict[Frame, str] = {
     Frame.RELATIVE1000: "as integers from 0 to 1000 of the image's width and height",
 }
 
+LETTER_FORM = "Answer with the letter of one option."
+
 
 class Template(msgspec.Struct, frozen=True):
     """One way of asking.
@@ -69,7 +71,7 @@ TEMPLATES: dict[str, Template] = {
             "You are an experienced pathologist. Look at the image and give only the conclusion inside "
             "<answer></answer>."
         ),
-        choice="Answer with the letter of one option.\n{options}",
+        choice=f"{LETTER_FORM}\n{{options}}",
         yes_no="Answer yes or no.",
         boxes="Answer with a list of boxes [[x0, y0, x1, y1], ...] {unit}; [] if there is none.",
         option="{label}. {name}",
@@ -95,3 +97,15 @@ def template_named(name: str) -> Template:
     if name not in TEMPLATES:
         raise ConfigError(f"unknown prompt template '{name}'; known: {', '.join(TEMPLATES)}")
     return TEMPLATES[name]
+
+
+def answer_forms() -> list[str]:
+    """The phrases that only say which form an answer should have, longest first."""
+    boxes = {form for template in TEMPLATES.values() for form in box_forms(template)}
+    others = {template.yes_no for template in TEMPLATES.values()} - {""}
+    return sorted({*boxes, *others, LETTER_FORM}, key=len, reverse=True)
+
+
+def box_forms(template: Template) -> list[str]:
+    """How a template asks for boxes, in each unit."""
+    return [template.boxes.format(unit=unit) for unit in BOX_UNITS.values()]
