@@ -107,11 +107,11 @@ def make_experts(work, size):
     """A base with four random adapters of the paper's rank and scaling, through the files of a real one."""
     base = build_tiny("qwen2_5_vl", work / "base", ["Detect nuclei in pathology tissue. one two"], size=size)
     for seed, group in enumerate(GROUPS):
+        torch.manual_seed(seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             config = LoraConfig(r=32, lora_alpha=128, target_modules=LANGUAGE, task_type="CAUSAL_LM")
             model = get_peft_model(load_vlm(base).model, config)
-        torch.manual_seed(seed)
         for name, weight in model.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(weight, std=0.02)

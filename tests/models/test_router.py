@@ -135,6 +135,8 @@ def test_the_classifier_decides_what_no_template_fits(router, text, group):
         # very long
         "Detect the nuclei. " * 400,
         "Segment " + "very " * 2000 + "large glands in pathology colon.",
+        "Segment " + "very " * 600 + "large glands in pathology colon.",
+        "Segment glands in pathology colon." + " " * 4000,
     ],
 )
 def test_the_rest_is_left_to_the_base(router, text):

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from malpighi.errors import ConfigError, DataError
@@ -15,6 +15,7 @@ def found(text):
     return [(match.group, match.rest) for match in find_templates(text, GROUPS)]
 
 
+@settings(deadline=None)
 @given(NAMES, NAMES)
 def test_every_way_of_asking_for_boxes_is_a_template(target, place):
     for template in TEMPLATES.values():
@@ -25,6 +26,7 @@ def test_every_way_of_asking_for_boxes_is_a_template(target, place):
                 assert found(asked + " Thanks.") == [(group, 1)]
 
 
+@settings(deadline=None)
 @given(st.lists(NAMES, min_size=2, max_size=30))
 def test_every_lettered_list_is_read(names):
     start = "Classify this pathological image into one of these classes: "

@@ -26,8 +26,11 @@ from malpighi.models.templates import answer_forms
 
 Floats = NDArray[np.float64]
 
-_LIST = re.compile(r"(?:[(（]?\b[a-z][)）.、:：]\s*[^\n,，;；()（）.?!。？！]{1,80}[\n,，;；.。\s]*){2,}")
+_LIST = re.compile(
+    r"(?:[(（]?\b[a-z][)）.、:：]\s?[^\s,，;；()（）.?!。？！][^\n,，;；()（）.?!。？！]{0,79}[,，;；.。]?\s?){2,}"
+)
 _FORM = re.compile("|".join(re.escape(form.lower()).replace(r"\ ", r"\s+") for form in answer_forms()))
+_SPACES = re.compile(r"\s+")
 _TOKEN = re.compile(r"[㐀-鿿]|[^\W_㐀-鿿]+|[^\w\s]")
 _BETWEEN_CHINESE = re.compile(r"(?<=[㐀-鿿]) (?=[㐀-鿿])")
 _LONGEST_NGRAM = 2
@@ -207,8 +210,10 @@ def normalise(text: str) -> str:
         >>> normalise("Segment glands.\nBoxes [[x0, y0, x1, y1], ...].")
         'segment glands.'
     """
-    asked = _FORM.sub("\n", unicodedata.normalize("NFKC", text).lower())
-    return re.sub(r"\d+", "0", " ".join(_LIST.sub(f" {LIST_TOKEN} ", asked).split()))
+    lower = unicodedata.normalize("NFKC", text).lower()
+    plain = _SPACES.sub(lambda run: "\n" if "\n" in run[0] else " ", lower)
+    asked = _LIST.sub(f" {LIST_TOKEN} ", _FORM.sub("\n", plain))
+    return re.sub(r"\d+", "0", " ".join(asked.split()))
 
 
 def tokens(text: str) -> list[str]:

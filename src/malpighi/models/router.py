@@ -21,7 +21,7 @@ from malpighi.errors import DataError
 from malpighi.models.phrasings import OTHER
 from malpighi.models.prompt import Prompt
 from malpighi.models.prompt_classifier import PromptClassifier, Reading, normalise
-from malpighi.models.task_groups import TaskGroups, check_groups, find_templates
+from malpighi.models.task_groups import LONGEST_TEXT, TaskGroups, check_groups, find_templates
 from malpighi.models.versioned import from_json
 
 FORMAT_VERSION = 1
@@ -133,6 +133,8 @@ class Router:
             return self._to(group, "task", 1.0, (why,))
         if not text.strip():
             return _fallback("the request is empty")
+        if len(text) > LONGEST_TEXT:
+            return _fallback(f"{len(text)} characters, over {LONGEST_TEXT}: too long for a request")
         return self._by_template(text) or self._by_classifier(text)
 
     def adapter_for(self, prompt: Prompt) -> str:

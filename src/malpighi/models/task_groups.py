@@ -18,8 +18,8 @@ FORMAT_VERSION = 1
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _RESERVED = ("base", "default", OTHER)
-_LONGEST_TEXT = 4000
-"""Characters beyond which no template is tried: a list of thirty options has fewer."""
+LONGEST_TEXT = 4000
+"""Characters beyond which a text is read by nothing: a template with a list of thirty options has fewer."""
 _LONGEST_OPTION = 100
 _SENTENCE_END = re.compile(r"[.?!。？！]\s|[\"“”「」]")
 _LABEL = re.compile(r"(?<!\S)\(?([A-Z]{1,2})[.)] ")
@@ -166,8 +166,6 @@ def find_templates(text: str, groups: Sequence[TaskGroup]) -> list[Match]:
         [('segmentation', ('glands', 'colon'), 0)]
     """
     plain = " ".join(text.split())
-    if len(plain) > _LONGEST_TEXT:
-        return []
     found = []
     for group in groups:
         for template in group.templates:
