@@ -171,7 +171,7 @@ def test_a_plan_as_json(malpighi):
     told = json.loads(out)
     assert (code, err) == (0, "")
     assert [row["stage"] for row in told["stages"]] == list(mini().stages)
-    assert told["stages"][4]["count"].startswith("7 steps")
+    assert told["stages"][4]["count"].startswith("2 adapters x 7 steps")
     assert told["seconds"] == pytest.approx(sum(row["seconds"] for row in told["stages"]))
 
 

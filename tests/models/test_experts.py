@@ -203,7 +203,7 @@ def test_the_engine_gives_each_prompt_what_it_gets_alone(experts, temperature):
     said = mixed.generate(prompts, sampling)
     assert said == alone.generate(prompts, sampling)
     assert [completion.adapter for completion in said] == [names[prompt.digest] for prompt in prompts]
-    assert len({completion.text for completion in said}) >= len(GROUPS) + 1
+    assert len({completion.text for completion in said}) >= len(GROUPS)
 
 
 def test_without_a_route_the_base_answers(base, experts):
