@@ -207,10 +207,15 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_bytes(tmp_path, family):
     assert run(killed, *least).code == 0
     assert predictions(killed) == predictions(straight)
     for stage in ("align", "supervise", "reinforce", "classify"):
-        weights = [
-            RunFolder(work).stage(stage) / "model" / "model.safetensors" for work in (killed, straight)
-        ]
-        assert weights[0].read_bytes() == weights[1].read_bytes()
+        assert weights(killed, stage) == weights(straight, stage)
+
+
+def weights(work, stage):
+    """Bytes of the model, or of each expert, that a stage left."""
+    folder = RunFolder(work).stage(stage)
+    files = [*folder.glob("model/*.safetensors"), *folder.glob("experts/*/*.safetensors")]
+    assert files
+    return {path.relative_to(folder): path.read_bytes() for path in files}
 
 
 def png_bomb(side):
