@@ -1,6 +1,7 @@
 """Fixtures that several rooms share: a handful of phantom samples, and one miniature per family."""
 
 import logging
+import sys
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -103,3 +104,22 @@ def untouched_process():
     for handler in [h for h in root.handlers if h not in handlers]:
         root.removeHandler(handler)
         handler.close()
+
+
+@pytest.fixture
+def malpighi(monkeypatch, capsys):
+    """Run a command in this process: (exit status, stdout, stderr)."""
+    from malpighi import cli
+
+    for name in ("OMP_WAIT_POLICY", "HF_HUB_DISABLE_TELEMETRY"):
+        monkeypatch.setenv(name, "1")  # the command sets them where they are not set; this puts them back
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["malpighi", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        told = capsys.readouterr()
+        return ended.value.code or 0, told.out, told.err
+
+    yield call
+    logging.captureWarnings(capture=False)

@@ -8,26 +8,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from malpighi import cli
 from malpighi.pipeline.folder import Done, RunFolder
 from malpighi.recipes.mini import mini
 
 pytestmark = pytest.mark.usefixtures("untouched_process")
 SCREEN_LINES = 24
-
-
-@pytest.fixture
-def malpighi(monkeypatch, capsys):
-    """Run a command in this process: (exit status, stdout, stderr)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["malpighi", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        told = capsys.readouterr()
-        return ended.value.code or 0, told.out, told.err
-
-    return call
 
 
 @pytest.fixture

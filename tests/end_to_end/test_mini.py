@@ -279,3 +279,24 @@ def test_damaged_real_data_are_set_aside_by_name(damaged, tmp_path):
         assert failure["reason"] in page
     assert f"{len(failures)} items failed" in ended.out
     assert_whole(tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    ("name", "lacking"),
+    [
+        ("herlev", {"align/caption", "reinforce/detection", "reinforce/segmentation"}),
+        ("bccd", {"align/caption", "classify/classification+vqa", "reinforce/segmentation"}),
+    ],
+)
+def test_data_of_one_kind_are_enough(tmp_path, name, lacking):
+    if not (ROOT / name).is_dir():
+        pytest.skip(f"no real data: {ROOT / name} is missing; set MALPIGHI_TEST_DATA")
+    ended = run(tmp_path / "run", *LEAST, data=ROOT / name)
+    assert ended.code == 3
+    failures = json.loads(malpighi("report", tmp_path / "run", "--json").out)["failures"]
+    assert {failure["id"] for failure in failures if failure["stage"] != "data"} == lacking
+    assert all(name in ended.out for name in lacking)
+    assert (tmp_path / "run" / "report.html").is_file()
+    assert len({len(rows(tmp_path / "run", model)) for model in ("untrained", "reinforced")}) == 1

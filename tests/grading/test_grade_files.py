@@ -1,12 +1,9 @@
 import json
-import logging
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from malpighi import cli
 from malpighi.errors import ConfigError
 from malpighi.grading.grade import Reading
 from malpighi.grading.grade_files import grade_files
@@ -138,24 +135,6 @@ def test_files_that_cannot_be_used_are_refused(files, tmp_path):
     with pytest.raises(ConfigError, match=r"holds no sample .* samples.jsonl:1"):
         grade_files(samples, completions, out)
     assert not out.exists()
-
-
-@pytest.fixture
-def malpighi(monkeypatch, capsys):
-    """Run a command in this process: (exit status, stdout, stderr)."""
-
-    for name in ("OMP_WAIT_POLICY", "HF_HUB_DISABLE_TELEMETRY"):
-        monkeypatch.setenv(name, "1")  # the command sets them where they are not set; this puts them back
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["malpighi", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        told = capsys.readouterr()
-        return ended.value.code or 0, told.out, told.err
-
-    yield call
-    logging.captureWarnings(capture=False)
 
 
 def test_the_command(malpighi, files):

@@ -1,10 +1,8 @@
 import json
 import shutil
-import sys
 
 import pytest
 
-from malpighi import cli
 from malpighi.errors import UserError
 from malpighi.models.phrasings import OTHER, Phrase
 from malpighi.models.prompt_classifier import fit
@@ -38,18 +36,6 @@ def experts(tmp_path_factory):
 def run(experts, tmp_path):
     shutil.copytree(experts, tmp_path / "run/stages/experts/experts")
     return tmp_path / "run"
-
-
-@pytest.fixture
-def malpighi(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["malpighi", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        told = capsys.readouterr()
-        return ended.value.code or 0, told.out, told.err
-
-    return call
 
 
 def test_a_run_and_a_folder_mean_the_same(experts, run):

@@ -111,10 +111,22 @@ def save_adapter(
         for name in ADAPTER_FILES:
             (made / name).replace(final / name)
         adapters = entries.adapters | {group: sha256(final / WEIGHTS)}
-        with replacing(folder / EXPERTS) as file:
-            told = msgspec.json.encode(msgspec.structs.replace(entries, adapters=adapters))
-            file.write(msgspec.json.format(told, indent=1))
+        _write(folder, msgspec.structs.replace(entries, adapters=adapters))
     return final
+
+
+def start_experts(folder: Path, base: str | Path) -> None:
+    """Make a folder of experts that has no adapter yet: the base answers everything.
+
+    Args:
+        folder: made where missing; left as it is where it holds experts of this base.
+        base: folder of the model that adapters will be trained on.
+
+    Raises:
+        ConfigError: the folder's adapters belong to another base.
+        UserError: the folder cannot be written to.
+    """
+    _write(folder, _with_base(folder, Path(base)))
 
 
 def read_experts(folder: Path) -> ExpertsFile:
@@ -124,10 +136,7 @@ def read_experts(folder: Path) -> ExpertsFile:
         DataError: no experts there, or the file is damaged.
         FormatVersionError: written by another release.
     """
-    entries = from_json(folder / EXPERTS, ExpertsFile, FORMAT_VERSION, "train the experts first")
-    if not entries.adapters:
-        raise DataError(f"{folder / EXPERTS} names no adapter; save one first")
-    return entries
+    return from_json(folder / EXPERTS, ExpertsFile, FORMAT_VERSION, "train the experts first")
 
 
 def base_fingerprint(folder: Path) -> str:
@@ -207,6 +216,11 @@ def _with_base(folder: Path, base: Path) -> ExpertsFile:
             "take another folder"
         )
     return entries
+
+
+def _write(folder: Path, entries: ExpertsFile) -> None:
+    with mending(folder), replacing(folder / EXPERTS) as file:
+        file.write(msgspec.json.format(msgspec.json.encode(entries), indent=1))
 
 
 @contextmanager

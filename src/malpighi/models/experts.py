@@ -68,6 +68,8 @@ def load_experts(vlm: Vlm, folder: str | Path) -> Vlm:
                 f"{folder / group / WEIGHTS} has changed since it was saved; save the adapter again"
             )
     model = vlm.model
+    if not entries.adapters:
+        return vlm
     for group in entries.adapters:
         model = _with_adapter(model, group, folder / group)
     model.base_model.set_adapter([])

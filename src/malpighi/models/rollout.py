@@ -60,9 +60,8 @@ def _roll_out(
     model: Any, prompts: Batch, positions: torch.Tensor, owners: Sequence[int], drawing: Drawing
 ) -> list[list[int]]:
     cache = DynamicCache(config=model.config.get_text_config())
-    inputs = {name: tensor for name, tensor in prompts.items() if name != "labels"}
     read = model(
-        **inputs, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
+        **prompts, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
     ).logits[:, -1]
     chosen = torch.tensor(list(owners), device=read.device)
     cache.batch_select_indices(chosen)

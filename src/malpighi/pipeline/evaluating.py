@@ -107,7 +107,10 @@ def _grade_image(context: Context) -> Callable[[Sample, str], Grade]:
 
 def _classifier_rows(context: Context, stage: Evaluate, test: Sequence[Sample]) -> list[Prediction]:
     """The classifier's answers to the exams it was trained on, said in words and graded like any other."""
-    model = load_classifier(context.folder.stage(stage.classifier) / "model")
+    folder = context.folder.stage(stage.classifier) / "model"
+    if not folder.is_dir():  # the data had no choices to learn; the training stage has said so
+        return []
+    model = load_classifier(folder)
     asked = [s for s in test if isinstance(s.answer, Choice) and model.exams.get(s.exam) == s.options]
     rows: list[Prediction] = []
     for start in range(0, len(asked), stage.batch_size):

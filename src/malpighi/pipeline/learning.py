@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from malpighi.errors import ConfigError
-from malpighi.models.adapters import read_experts
+from malpighi.models.adapters import read_experts, start_experts
 from malpighi.models.experts import load_experts
 from malpighi.models.phrasings import Phrase
 from malpighi.models.prompt import Prompt, target_text
@@ -21,7 +21,7 @@ from malpighi.pipeline.context import Context, StageResult
 from malpighi.pipeline.folder import RunFolder
 from malpighi.pipeline.recipe import Build, Classify, Experts, Reinforce, Supervised
 from malpighi.pipeline.routing import EXPERTS_FOLDER
-from malpighi.records import Failure, Sample, Split, TaskKind
+from malpighi.records import Choice, Failure, Sample, Split, TaskKind
 from malpighi.training.classify import train_classifier
 from malpighi.training.reinforce import ROLLOUTS, train_reinforce
 from malpighi.training.rollouts import faults
@@ -52,7 +52,9 @@ def run_build(context: Context, stage: Build, work: Path) -> StageResult:
 def run_supervised(context: Context, stage: Supervised, work: Path) -> StageResult:
     """Alignment or instruction tuning from another stage's model."""
     vlm = start_model(context, stage.start)
-    pool = [s for s in context.samples(Split.TRAIN) if s.task in stage.tasks]
+    pool = _pool(context, stage.tasks)
+    if not pool:
+        return _unchanged(context, vlm, stage.tasks, work)
     drawn = mixture(pool, stage.train.steps * stage.train.batch_size, stage.balance, context.recipe.seed)
     runtime = StageRuntime(work, _on_step(context))
     rows = train_supervised(vlm, drawn, context.pictures, stage.train, runtime, context.recipe.seed)
@@ -62,7 +64,9 @@ def run_supervised(context: Context, stage: Supervised, work: Path) -> StageResu
 def run_reinforce(context: Context, stage: Reinforce, work: Path) -> StageResult:
     """Reinforcement from another stage's model."""
     vlm = start_model(context, stage.start)
-    pool = [s for s in context.samples(Split.TRAIN) if s.task in stage.tasks]
+    pool = _pool(context, stage.tasks)
+    if not pool:
+        return _unchanged(context, vlm, stage.tasks, work)
     drawn = mixture(
         pool,
         stage.train.steps * stage.train.prompts,
@@ -85,9 +89,12 @@ def run_experts(context: Context, stage: Experts, work: Path) -> StageResult:
     rows: Curve = []
     drawn: list[Sample] = []
     failures: list[Failure] = []
+    start_experts(experts, base)
     for index, group in enumerate(groups):
-        pool = [s for s in context.samples(Split.TRAIN) if s.task in stage.tasks and s.task in group.tasks]
+        tasks = [task for task in stage.tasks if task in group.tasks]
+        pool = _pool(context, tasks)
         if not pool:
+            failures.append(_lacking(context, tasks, f"no adapter for {group.name}; the base answers"))
             continue
         mine = mixture(
             pool, stage.train.steps * stage.train.prompts, stage.balance, context.recipe.seed + 1 + index
@@ -111,7 +118,10 @@ def run_experts(context: Context, stage: Experts, work: Path) -> StageResult:
 
 def run_classify(context: Context, stage: Classify, work: Path) -> StageResult:
     """The small network to compare with."""
-    pool = [s for s in context.samples(Split.TRAIN) if s.task in (TaskKind.CLASSIFICATION, TaskKind.VQA)]
+    tasks = (TaskKind.CLASSIFICATION, TaskKind.VQA)
+    pool = [sample for sample in _pool(context, tasks) if isinstance(sample.answer, Choice)]
+    if not pool:
+        return StageResult([_lacking(context, tasks, "no classifier to compare with")], {"samples": 0})
     rows = train_classifier(
         pool, context.pictures, stage.train, work / "model", context.recipe.seed, _on_step(context)
     )
@@ -169,6 +179,21 @@ def mixture(
         order = [int(i) for _ in range(rounds) for i in rng.permutation(len(members))]
         drawn += [members[i] for i in order[: int(wanted)]]
     return [drawn[i] for i in rng.permutation(len(drawn))]
+
+
+def _pool(context: Context, tasks: Sequence[TaskKind]) -> list[Sample]:
+    return [sample for sample in context.samples(Split.TRAIN) if sample.task in tasks]
+
+
+def _lacking(context: Context, tasks: Sequence[TaskKind], outcome: str) -> Failure:
+    """A stage that the data have nothing for does not end the run, and is not silent."""
+    reason = f"no training sample of {' or '.join(tasks)}: {outcome}"
+    return Failure(f"{context.name}/{'+'.join(tasks)}", context.name, reason)
+
+
+def _unchanged(context: Context, vlm: Vlm, tasks: Sequence[TaskKind], work: Path) -> StageResult:
+    vlm.save(work / "model")
+    return StageResult([_lacking(context, tasks, "the model goes on as it was")], {"samples": 0})
 
 
 def _texts(context: Context) -> list[str]:

@@ -36,6 +36,7 @@ from malpighi.pipeline.recipe import (
 TEXT_TOKENS = 60
 ANSWER_TOKENS = 35
 _SMALL_OPERATIONS_PER_LAYER = 90
+_ROUTER_SECONDS = 10
 _BYTES_TRAINED = 16  # fp32 weight, gradient and the two moments of AdamW
 _ACTIVATIONS_PER_TOKEN = 40  # times hidden times layers, bytes / 4, kept for the backward pass
 
@@ -197,7 +198,12 @@ def _estimate(stage: Stage, cost: _Cost) -> tuple[str, int, float, float]:
             each = Reinforce(start=stage.start, tasks=stage.tasks, train=train)
             text, tokens, seconds, memory = _estimate(each, cost)
             experts = sum(bool(set(group.tasks) & set(stage.tasks)) for group in shipped_groups().groups)
-            return f"{experts} adapters x {text}", experts * tokens, experts * seconds + 20, memory
+            return (
+                f"{experts} adapters x {text}",
+                experts * tokens,
+                experts * seconds + _ROUTER_SECONDS,
+                memory,
+            )
         case Classify(train=train):
             seconds = train.steps * train.batch_size * _classifier_seconds(train.image_size, cost.machine)
             return f"{train.steps} steps of {train.batch_size}", 0, seconds, 1.0

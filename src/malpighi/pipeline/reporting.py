@@ -1,7 +1,7 @@
 """The stage that turns predictions into tables and one page."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ def run_report(context: Context, stage: Report, work: Path) -> StageResult:
     evaluation = context.recipe.stages[stage.evaluation]
     assert isinstance(evaluation, Evaluate)
     rows = predictions(context.folder, evaluation)
-    table = results(rows, compared(evaluation), Bootstrap(draws=stage.draws, seed=context.recipe.seed))
+    pairs = compared(list(evaluation.models), {row.model for row in rows})
+    table = results(rows, pairs, Bootstrap(draws=stage.draws, seed=context.recipe.seed))
     context.tell(1, 3, "tables")
     (work / RESULTS).write_text(json.dumps(to_dict(table)))
     cases = _cases(context, stage, rows, table)
@@ -44,15 +45,19 @@ def predictions(folder: RunFolder, evaluation: Evaluate) -> list[Prediction]:
     return [row for name in names for row in read_predictions(folder.predictions / f"{name}.jsonl")]
 
 
-def compared(evaluation: Evaluate) -> list[tuple[str, str]]:
-    """The pairs that are tested: each model with the next, the first and the classifier with the last."""
-    names = list(evaluation.models)
-    pairs = list(pairwise(names))
-    if len(names) > 2:
-        pairs.append((names[0], names[-1]))
-    if evaluation.classifier and names:
-        pairs.append((CLASSIFIER, names[-1]))
-    return pairs
+def compared(models: Sequence[str], answered: Collection[str]) -> list[tuple[str, str]]:
+    """The pairs that are tested: each model with the next, the first and the classifier with the last.
+
+    Args:
+        models: names, in the order of the tables.
+        answered: models that answered anything; the classifier knows exams with options alone.
+    """
+    pairs = list(pairwise(models))
+    if len(models) > 2:
+        pairs.append((models[0], models[-1]))
+    if models:
+        pairs.append((CLASSIFIER, models[-1]))
+    return [pair for pair in pairs if set(pair) <= set(answered)]
 
 
 def all_failures(recipe: Recipe, folder: RunFolder) -> list[Failure]:

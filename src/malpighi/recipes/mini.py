@@ -29,8 +29,13 @@ from malpighi.pipeline.recipe import (
 from malpighi.records import Scale, TaskKind
 from malpighi.training.settings import ClassifyConfig, Lora, ReinforceConfig, SupervisedConfig
 
-GRADED = (TaskKind.CLASSIFICATION, TaskKind.VQA, TaskKind.DETECTION, TaskKind.SEGMENTATION)
-TAUGHT = (*GRADED, TaskKind.CAPTION)
+TAUGHT = (
+    TaskKind.CLASSIFICATION,
+    TaskKind.VQA,
+    TaskKind.DETECTION,
+    TaskKind.SEGMENTATION,
+    TaskKind.CAPTION,
+)
 REWARDED = (TaskKind.DETECTION, TaskKind.SEGMENTATION)
 """What reinforcement is for here: a box is graded by overlap, which the likelihood of its digits is not."""
 

@@ -16,6 +16,7 @@ from peft import PeftModel
 from transformers import AutoModelForImageTextToText, PrinterCallback, Trainer, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
+from malpighi.durable import replacing
 from malpighi.errors import DataError
 from malpighi.models.adapters import save_adapter
 from malpighi.models.vlm import Vlm, quiet_transformers
@@ -126,7 +127,8 @@ def curves(log_history: list[dict[str, float]]) -> Curve:
 
 def save_curves(rows: Curve, path: Path) -> None:
     """Write curve rows as JSONL, one logged step a line."""
-    path.write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
+    with replacing(path) as file:
+        file.writelines(json.dumps(row, sort_keys=True).encode() + b"\n" for row in rows)
 
 
 def load_curves(path: Path) -> Curve:
