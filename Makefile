@@ -2,6 +2,9 @@
 UV := .tools/bin/uv
 RUN := $(UV) run --frozen --all-extras
 
+# Modules are compiled once, not at every start of a process, whatever the caller's environment says.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test slow check bench clean
 
 demo: .venv/ready

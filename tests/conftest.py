@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,12 +34,13 @@ class Miniature(NamedTuple):
         """The samples of some exams, e.g. `category`."""
         return [s for s in self.samples if s.exam.removeprefix("phantom/") in exams]
 
-    def grade_text(self, sample: Sample, text: str, prompt: Any, truncated: bool) -> Grade:
+    def grade_text(self, sample: Sample, text: str, prompt: Any, reading: Any) -> Grade:
         """The verdict as a run gives it."""
-        from malpighi.grading.grade import Reading, grade
+        from malpighi.grading.grade import grade
 
         frame = self.pictures.style.facts.frame
-        return grade(sample, text, Reading(prompt.views[0], frame, truncated, self.masks.__getitem__))
+        known = replace(reading, view=prompt.views[0], frame=frame, load_mask=self.masks.__getitem__)
+        return grade(sample, text, known)
 
 
 @pytest.fixture(scope="session")

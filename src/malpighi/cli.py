@@ -53,12 +53,19 @@ DataFolder = Annotated[
     Path | None,
     typer.Option("--data", help="A data set, or a folder of them.", show_default="the phantom"),
 ]
+Workers = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Processes that work at once; the result is the same.",
+        show_default="one per core, 1 on a GPU",
+    ),
+]
 
 # The package whose absence names the extra to install.
 _EXTRAS = {
-    **dict.fromkeys(
-        ("accelerate", "datasets", "peft", "timm", "torch", "torchvision", "transformers", "trl"), "train"
-    ),
+    **dict.fromkeys(("accelerate", "datasets", "peft", "tensorboardX", "timm"), "train"),
+    **dict.fromkeys(("torch", "torchvision", "transformers", "trl"), "train"),
     **dict.fromkeys(("imagecodecs", "openslide", "tifffile"), "slides"),
 }
 
@@ -89,6 +96,7 @@ def run(
     work: Work = None,
     data: DataFolder = None,
     settings: Set = None,
+    workers: Workers = 0,
     as_json: Json = False,  # noqa: FBT002
 ) -> None:
     """Run a recipe's stages; what is finished in the run folder is kept, what was killed goes on."""
@@ -96,7 +104,7 @@ def run(
 
     chosen, root = _chosen(recipe, work, data, settings)
     with ConsoleListener(errors if as_json else console, list(chosen.stages)) as listener:
-        result = run_recipe(chosen, root, listener)
+        result = run_recipe(chosen, root, listener, workers)
     _show(root, as_json=as_json)
     raise typer.Exit(EXIT_FAILED_ITEMS if result.failures else 0)
 

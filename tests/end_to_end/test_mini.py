@@ -193,7 +193,9 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_bytes(tmp_path, family):
     deaths = 0
     for stage in ("data", "align", "supervise", "reinforce", "evaluate"):
         process = subprocess.Popen(
-            [SCRIPT, "run", "mini", "--work", killed, *settings], stdout=subprocess.PIPE, text=True
+            [SCRIPT, "run", "mini", "--work", killed, "--workers", "2", *settings],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         with process:
             # Not by the clock alone: how long a stage takes depends on what else the machine does.

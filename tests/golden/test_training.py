@@ -76,6 +76,6 @@ def test_a_step_of_reinforcement_does_not_depend_on_the_cut(miniatures, tmp_path
     assert_alike(updates[2], updates[8])
 
 
-def vowels(sample, text, prompt, truncated):
+def vowels(sample, text, prompt, reading):
     share = text.count("e") / max(len(text), 1)
     return Grade(share, Status.OK, parts={"task": share, "format": 0.0})

@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,12 @@ from malpighi.pipeline import run as spine
 from malpighi.pipeline.context import StageResult
 from malpighi.pipeline.folder import RunFolder
 from malpighi.pipeline.recipe import with_settings
-from malpighi.pipeline.run import run, stage_inputs
+from malpighi.pipeline.run import stage_inputs
 from malpighi.recipes.mini import mini
 from malpighi.records import Failure
 
 pytestmark = pytest.mark.usefixtures("untouched_process")
+run = partial(spine.run, workers=1)  # other processes would not know of the stages put here
 NAMES = ["data", "build", "align", "supervise", "reinforce", "classify", "evaluate", "report"]
 
 
@@ -245,3 +247,32 @@ def test_the_environment_says_what_it_ran_on():
     } <= found.keys()
     assert all(isinstance(value, str) and value for value in found.values())
     assert not any(str(Path.cwd()) in value for value in found.values())
+
+
+def test_a_stage_that_needs_no_other_is_run_ahead(worked, tmp_path, monkeypatch):
+    """Which process it runs in does not matter: its turn comes, it is finished, and it is not run again."""
+    names, _ = worked
+    early = []
+
+    def at_once(function, context, inputs):
+        early.append((context.name, context.workers))
+        function(context, inputs)
+        return Ended()
+
+    monkeypatch.setattr(spine.ahead, "start", at_once)
+    heard = Heard()
+    result = spine.run(recipe(), tmp_path, heard, workers=2)
+    assert early == [("classify", 1)]
+    assert names == ["data", "classify", "build", "align", "supervise", "reinforce", "evaluate", "report"]
+    assert heard.of("done") == NAMES
+    assert list(result.seconds) == NAMES
+
+
+class Ended:
+    exitcode = 0
+
+    def is_alive(self):
+        return False
+
+    def join(self):
+        pass

@@ -8,12 +8,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from malpighi.errors import ConfigError
-from malpighi.grading.reward import DEFAULT_WEIGHTS
+from malpighi.errors import ConfigError, DataError
+from malpighi.grading.conduct import overlong
+from malpighi.grading.published import Mode
+from malpighi.guidelines.pack import load_pack
 from malpighi.models.encode import encode
 from malpighi.models.families import FAMILIES, PAD_TOKEN, TURN_END, VISION_TOKENS
 from malpighi.models.vlm import load_vlm
-from malpighi.records import Grade, Status
+from malpighi.records import Grade, Status, TaskKind
 from malpighi.training.reinforce import Rewards, train_reinforce
 from malpighi.training.rollouts import Rollout, RolloutFile, faults, read_rollouts
 from malpighi.training.runtime import StageRuntime
@@ -54,7 +56,7 @@ def train(mini, folder, settings, *, grade_text=None, vlm=None, samples=None):
     )
 
 
-def vowels(sample, text, prompt, truncated):
+def vowels(sample, text, prompt, reading):
     """A grade that any model can learn to please: the share of e in what it says."""
     share = text.count("e") / max(len(text), 1)
     return Grade(share, Status.OK, parts={"task": share, "format": 0.0})
@@ -83,13 +85,14 @@ def test_a_completion_without_its_end_is_truncated(mini, tmp_path):
     vlm, told, metrics = mini.load(), [], []
     end, pad = vlm.token_id(TURN_END), vlm.token_id(PAD_TOKEN)
 
-    def grade_text(sample, text, prompt, truncated):
-        told.append((sample.id, text, prompt.digest, truncated))
+    def grade_text(sample, text, prompt, reading):
+        told.append((sample.id, text, prompt.digest, reading.truncated))
+        assert reading.length.limit == 10
         return Grade(0.25, Status.OK, parts={"task": 0.25, "format": 1.0})
 
     samples = mini.of("category")[:2]
     rollouts = RolloutFile(tmp_path / "rollouts.jsonl", 0)
-    rewards = Rewards(samples, mini.pictures, grade_text, DEFAULT_WEIGHTS, [end, pad], rollouts)
+    rewards = Rewards(samples, mini.pictures, grade_text, config(), [end, pad], rollouts)
     values = rewards(
         completions=[[{"role": "assistant", "content": word}] for word in ("a", "b", "c", "d")],
         completion_ids=[[5, end], [5, 6], [], [7, pad]],
@@ -121,7 +124,7 @@ def test_what_cannot_be_graded_is_left_out_recorded_and_counted(mini, tmp_path):
     """A grader that stumbles over one question, and a reward that is no number, do not end the stage."""
     stumbling, nameless = mini.of("category")[0].id, mini.of("category")[1].id
 
-    def grade_text(sample, text, prompt, truncated):
+    def grade_text(sample, text, prompt, reading):
         if sample.id == stumbling:
             raise ZeroDivisionError("a grader's fault")
         value = math.nan if sample.id == nameless else text.count("e") / max(len(text), 1)
@@ -142,7 +145,7 @@ def test_what_cannot_be_graded_is_left_out_recorded_and_counted(mini, tmp_path):
 
 
 def test_a_group_that_earns_the_same_teaches_nothing_and_is_counted(mini, tmp_path):
-    def grade_text(sample, text, prompt, truncated):
+    def grade_text(sample, text, prompt, reading):
         return Grade(0.5, Status.OK, parts={"task": 0.5, "format": 1.0})
 
     rows = train(mini, tmp_path, config(beta=0.0), grade_text=grade_text)
@@ -168,8 +171,8 @@ def test_the_graders_are_told_the_truth_about_what_was_sampled(mini, tmp_path, s
     """The truncated flag agrees with the mask that TRL takes its loss over."""
     told = []
 
-    def grade_text(sample, text, prompt, truncated):
-        told.append((text, truncated))
+    def grade_text(sample, text, prompt, reading):
+        told.append((text, reading.truncated))
         return Grade(0.0, Status.OK, parts={"task": 0.0, "format": 0.0})
 
     vlm = mini.load()
@@ -327,3 +330,114 @@ def test_what_we_rely_on_in_trl(mini, tmp_path, monkeypatch):
     assert all(message[-1]["role"] == "assistant" for message in given["completions"])
     assert {"rewards/grade/mean", "completions/clipped_ratio", "frac_reward_zero_std"} <= rows[0].keys()
     assert [prompt[0]["content"] for prompt in given["prompts"]] == given["id"]
+
+
+def test_the_length_in_tokens_is_rewarded(mini, tmp_path):
+    """DAPO's reward of Patho-R1: the part `overlong` weighed -1 over the buffer before the limit."""
+    weights = {task: {"task": 1.0, "overlong": -1.0} for task in TaskKind}
+    settings = config(steps=1, prompts=4, micro_batch=12, overlong_buffer=4, rewards=weights)
+    vlm = mini.load()
+    favour(vlm, TURN_END, 3.8)
+    train(mini, tmp_path, settings, grade_text=zero_but_long, vlm=vlm)
+    rows = read_rollouts(tmp_path / "rollouts.jsonl")
+    assert {row.length for row in rows} > {10}
+    for row in rows:
+        assert row.reward == -min(max(row.length - 6, 0) / 4, 1.0)
+
+
+def zero_but_long(sample, text, prompt, reading):
+    return Grade(0.0, Status.OK, parts={"task": 0.0, "overlong": overlong(reading.length)})
+
+
+def test_the_mode_and_the_guideline_reach_the_grader(mini, tmp_path):
+    told = set()
+
+    def grade_text(sample, text, prompt, reading):
+        told.add((reading.mode, reading.pack))
+        return vowels(sample, text, prompt, reading)
+
+    train(mini, tmp_path, config(steps=1, mode=Mode.PAPER, guideline="tbs"), grade_text=grade_text)
+    assert told == {(Mode.PAPER, load_pack("tbs"))}
+
+
+def test_questions_that_teach_nothing_make_room(mini, tmp_path):
+    """Half of the questions give every completion the same: with rounds enough, none is learned from."""
+    samples = mini.of("category")[:8]
+    dull = {sample.id for sample in samples[::2]}
+
+    def grade_text(sample, text, prompt, reading):
+        if sample.id in dull:
+            return Grade(0.5, Status.OK, parts={"task": 0.5, "format": 1.0})
+        return vowels(sample, text, prompt, reading)
+
+    rows = train(mini, tmp_path / "kept", config(steps=3), grade_text=grade_text, samples=samples)
+    assert mean(rows, "frac_reward_zero_std") > 0
+    rows = train(mini, tmp_path / "new", config(steps=3, resample=4), grade_text=grade_text, samples=samples)
+    rollouts = read_rollouts(tmp_path / "new" / "rollouts.jsonl")
+    assert mean(rows, "frac_reward_zero_std") == 0
+    assert mean(rows, "questions_drawn") > 1
+    kept, dropped = ([row for row in rollouts if row.dropped is whether] for whether in (False, True))
+    assert len(kept) == 3 * 2 * 3
+    assert len(rollouts) == round(sum(row["questions_drawn"] for row in rows) * 2) * 3
+    assert not {row.sample for row in kept} & dull
+    assert {row.sample for row in dropped} & dull
+
+
+def test_the_rounds_of_resampling_are_bounded(mini, tmp_path):
+    def grade_text(sample, text, prompt, reading):
+        return Grade(0.5, Status.OK, parts={"task": 0.5, "format": 1.0})
+
+    rows = train(mini, tmp_path, config(steps=1, resample=2, beta=0.0), grade_text=grade_text)
+    assert rows[0]["questions_drawn"] == 3
+    assert rows[0]["frac_reward_zero_std"] == 1
+    assert rows[0]["grad_norm"] == 0
+
+
+def test_a_resumed_stage_draws_the_same_questions_again(mini, tmp_path):
+    settings = config(steps=4, save_every=2, resample=2)
+    samples = mini.of("category", "NE", "NM")[:12]
+
+    def grade_text(sample, text, prompt, reading):
+        share = float(len(text) > 20 and len(sample.id) % 2)
+        return Grade(share, Status.OK, parts={"task": share, "format": 0.0})
+
+    straight = train(mini, tmp_path / "straight", settings, grade_text=grade_text, samples=samples)
+    again = tmp_path / "again"
+    shutil.copytree(tmp_path / "straight" / "checkpoints", again / "checkpoints")
+    shutil.rmtree(again / "checkpoints" / "checkpoint-4")
+    shutil.copy(tmp_path / "straight" / "rollouts.jsonl", again)
+    assert train(mini, again, settings, grade_text=grade_text, samples=samples) == straight
+    assert (again / "rollouts.jsonl").read_bytes() == (tmp_path / "straight" / "rollouts.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("changes", [{"gradient_checkpointing": True}, {"precision": "bf16"}])
+def test_memory_is_saved_without_another_lesson(mini, tmp_path, changes):
+    straight = train(mini, tmp_path / "straight", config(), grade_text=vowels)
+    saved = train(mini, tmp_path / "saved", config(**changes), grade_text=vowels)
+    assert saved[0]["loss"] == pytest.approx(straight[0]["loss"], abs=5e-2)
+    if "precision" not in changes:
+        assert saved == straight
+
+
+@pytest.mark.parametrize(
+    ("grade", "words"),
+    [(0.5, "no question had two completions of different reward"), (None, "ran into the length limit")],
+)
+def test_a_collapsed_policy_stops_the_stage_with_the_reason(mini, tmp_path, grade, words):
+    def grade_text(sample, text, prompt, reading):
+        value = text.count("e") / max(len(text), 1) if grade is None else grade
+        return Grade(value, Status.OK, parts={"task": value, "format": 0.0})
+
+    vlm = mini.load()
+    favour(vlm, TURN_END, -50.0 if grade is None else 3.8)
+    with pytest.raises(DataError, match=rf"collapsed: over the last 3 steps \(to 3\) .*{words}"):
+        train(mini, tmp_path, config(steps=9, patience=3), grade_text=grade_text, vlm=vlm)
+    assert len({row.step for row in read_rollouts(tmp_path / "rollouts.jsonl")}) == 3
+
+
+def test_curves_are_written_for_tensorboard(mini, tmp_path):
+    train(mini, tmp_path, config())
+    (events,) = (tmp_path / "tensorboard").glob("events.out.tfevents.*")
+    told = events.read_bytes()
+    assert b"train/reward" in told
+    assert b"train/kl" in told

@@ -14,6 +14,7 @@ of a mixed batch could have its own; and vLLM drops adapter weights of a vision 
 issues 17660, 23796, 32541). An adapter that holds such weights is refused when saved and when loaded.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -99,7 +100,7 @@ def save_adapter(
     check_name(group, str(folder))
     if adapter not in getattr(model, "peft_config", {}):
         raise ConfigError(f"the model has no adapter '{adapter}' to save as '{group}'")
-    entries = _with_base(folder, Path(base))
+    start_experts(folder, base)
     final = folder / group
     with mending(folder), _scratch(folder / f"{group}.part") as part:
         model.save_pretrained(str(part), selected_adapters=[adapter], save_embedding_layers=False)
@@ -110,8 +111,10 @@ def save_adapter(
         final.mkdir()
         for name in ADAPTER_FILES:
             (made / name).replace(final / name)
-        adapters = entries.adapters | {group: sha256(final / WEIGHTS)}
-        _write(folder, msgspec.structs.replace(entries, adapters=adapters))
+        with _alone(folder):
+            entries = read_experts(folder)
+            adapters = entries.adapters | {group: sha256(final / WEIGHTS)}
+            _write(folder, msgspec.structs.replace(entries, adapters=adapters))
     return final
 
 
@@ -126,7 +129,10 @@ def start_experts(folder: Path, base: str | Path) -> None:
         ConfigError: the folder's adapters belong to another base.
         UserError: the folder cannot be written to.
     """
-    _write(folder, _with_base(folder, Path(base)))
+    with mending(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        _write(folder, _with_base(folder, Path(base)))
 
 
 def read_experts(folder: Path) -> ExpertsFile:
@@ -205,8 +211,6 @@ def module_of(tensor: str) -> str:
 def _with_base(folder: Path, base: Path) -> ExpertsFile:
     fingerprint = base_fingerprint(base)
     if not (folder / EXPERTS).is_file():
-        with mending(folder):
-            folder.mkdir(parents=True, exist_ok=True)
         path = Path(os.path.relpath(base.resolve(), folder.resolve())).as_posix()
         return ExpertsFile(FORMAT_VERSION, path, fingerprint, {})
     entries = read_experts(folder)
@@ -218,8 +222,16 @@ def _with_base(folder: Path, base: Path) -> ExpertsFile:
     return entries
 
 
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Adapters may be trained in several processes; one at a time changes what the folder says of them."""
+    with mending(folder), (folder / "experts.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def _write(folder: Path, entries: ExpertsFile) -> None:
-    with mending(folder), replacing(folder / EXPERTS) as file:
+    with replacing(folder / EXPERTS) as file:
         file.write(msgspec.json.format(msgspec.json.encode(entries), indent=1))
 
 

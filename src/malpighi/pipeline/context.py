@@ -1,6 +1,7 @@
 """What a stage is given and what it gives back."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,10 @@ from malpighi.records import Failure, Grade, Sample, Split
 Tell = Callable[[int, int, str], None]
 
 
+def _unheard(done: int, total: int, text: str) -> None:
+    """Says nothing."""
+
+
 class StageResult(NamedTuple):
     """Items that failed, and notes for the report and the status."""
 
@@ -33,13 +38,21 @@ class Context:
         folder: the run folder.
         name: the stage's name.
         tell: progress: (done, total, text).
+        workers: processes that the stage may use, its own included.
     """
 
-    def __init__(self, recipe: Recipe, folder: RunFolder, name: str, tell: Tell) -> None:
+    def __init__(
+        self, recipe: Recipe, folder: RunFolder, name: str, tell: Tell = _unheard, workers: int = 1
+    ) -> None:
         self.recipe = recipe
         self.folder = folder
         self.name = name
         self.tell = tell
+        self.workers = workers
+
+    def elsewhere(self) -> "Context":
+        """The same for another process, which nobody hears."""
+        return Context(self.recipe, self.folder, self.name)
 
     @cached_property
     def corpus(self) -> Corpus:
@@ -56,15 +69,22 @@ class Context:
         """Samples of one split, in corpus order."""
         return self.corpus.samples(split=split)
 
-    def grade_text(self, sample: Sample, text: str, prompt: Prompt, truncated: bool) -> Grade:  # noqa: FBT001
-        """The verdict on a completion, in the frame that the model speaks."""
-        reading = Reading(
+    def grade_text(self, sample: Sample, text: str, prompt: Prompt, reading: Reading) -> Grade:
+        """The verdict on a completion, in the frame that the model speaks.
+
+        Args:
+            sample: the question.
+            text: what the model wrote.
+            prompt: what it was shown.
+            reading: what the caller knows of how to read it; frame, view and masks are added here.
+        """
+        known = replace(
+            reading,
             view=prompt.views[0] if prompt.views else None,
             frame=self.recipe.prompt.facts.frame,
-            truncated=truncated,
             load_mask=self.load_mask,
         )
-        return grade(sample, text, reading)
+        return grade(sample, text, known)
 
     def load_mask(self, key: str) -> np.ndarray:
         """A mask of the corpus as a boolean array (row, column)."""

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,10 @@ from malpighi.inference.engine import Completion, Sampling
 from malpighi.inference.transformers_engine import TransformersEngine
 from malpighi.models.classifier import load_classifier
 from malpighi.models.prompt import Prompt
+from malpighi.pipeline.ahead import lanes
 from malpighi.pipeline.context import Context, StageResult
 from malpighi.pipeline.learning import answering
+from malpighi.pipeline.process import set_up
 from malpighi.pipeline.recipe import CLASSIFIER, Evaluate
 from malpighi.records import Choice, Failure, Grade, Prediction, Sample, Split
 
@@ -29,18 +32,32 @@ def run_evaluate(context: Context, stage: Evaluate, work: Path) -> StageResult:
     """Every model's predictions on the test split, then the classifier's and the majority answer's."""
     _drop_stale(context, work / "begun")
     test = chosen_samples(context, stage)
-    failures: list[Failure] = []
-    steps = len(stage.models) * len(test)
-    for index, (name, source) in enumerate(stage.models.items()):
-        failures += _ask_model(
-            context, stage, test, (name, source), _tell(context, index * len(test), steps, name)
-        )
+    rest = partial(_ask_ahead, context.elsewhere(), stage, test)
+    with lanes(list(stage.models), context.workers, rest) as mine:
+        _ask_models(context, stage, test, mine)
+    failures = _ask_models(context, stage, test, list(stage.models))
     constant = majority_predictions(context.samples(Split.TRAIN), test, _grade_image(context))
     write_predictions(context.folder.predictions / f"{MAJORITY}.jsonl", constant)
     if stage.classifier:
         rows = _classifier_rows(context, stage, test)
         write_predictions(context.folder.predictions / f"{CLASSIFIER}.jsonl", rows)
     return StageResult(failures, {"samples": len(test), "models": list(stage.models)})
+
+
+def _ask_models(
+    context: Context, stage: Evaluate, test: Sequence[Sample], names: Sequence[str]
+) -> list[Failure]:
+    """Let models answer what they have not answered yet."""
+    failures: list[Failure] = []
+    for index, name in enumerate(names):
+        tell = _tell(context, index * len(test), len(names) * len(test), name)
+        failures += _ask_model(context, stage, test, (name, stage.models[name]), tell)
+    return failures
+
+
+def _ask_ahead(context: Context, stage: Evaluate, test: Sequence[Sample], names: Sequence[str]) -> None:
+    set_up(context.recipe.threads, context.folder.log)
+    _ask_models(context, stage, test, names)
 
 
 def _drop_stale(context: Context, marker: Path) -> None:
@@ -87,7 +104,9 @@ def _ask_model(
     )
 
     def grade_completion(sample: Sample, completion: Completion, prompt: Prompt) -> Grade:
-        return context.grade_text(sample, completion.text, prompt, completion.finish == "length")
+        return context.grade_text(
+            sample, completion.text, prompt, Reading(truncated=completion.finish == "length")
+        )
 
     out = context.folder.predictions / f"{name}.jsonl"
     outcome = evaluate(engine, test, context.pictures.prompt, grade_completion, out, options, on_progress)

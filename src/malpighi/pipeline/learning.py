@@ -2,8 +2,9 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,8 +18,10 @@ from malpighi.models.router_training import train_router
 from malpighi.models.task_groups import shipped_groups
 from malpighi.models.tiny import build_tiny
 from malpighi.models.vlm import Vlm, load_vlm
+from malpighi.pipeline.ahead import lanes
 from malpighi.pipeline.context import Context, StageResult
 from malpighi.pipeline.folder import RunFolder
+from malpighi.pipeline.process import set_up
 from malpighi.pipeline.recipe import Build, Classify, Experts, Reinforce, Supervised
 from malpighi.pipeline.routing import EXPERTS_FOLDER
 from malpighi.records import Choice, Failure, Sample, Split, TaskKind
@@ -27,6 +30,8 @@ from malpighi.training.reinforce import ROLLOUTS, train_reinforce
 from malpighi.training.rollouts import faults
 from malpighi.training.runtime import Curve, ExpertRuntime, OnStep, StageRuntime, load_curves, save_curves
 from malpighi.training.supervised import train_supervised
+
+CURVES = "curves.jsonl"
 
 
 def run_build(context: Context, stage: Build, work: Path) -> StageResult:
@@ -84,36 +89,66 @@ def run_reinforce(context: Context, stage: Reinforce, work: Path) -> StageResult
 
 def run_experts(context: Context, stage: Experts, work: Path) -> StageResult:
     """One adapter per group of tasks on another stage's model, and their router."""
-    groups = [group for group in shipped_groups().groups if set(group.tasks) & set(stage.tasks)]
-    experts, base = work / EXPERTS_FOLDER, context.folder.stage(stage.start) / "model"
+    experts = work / EXPERTS_FOLDER
+    start_experts(experts, context.folder.stage(stage.start) / "model")
+    lessons = _lessons(context, stage)
+    taught = [lesson for lesson in lessons if lesson.samples]
+    with lanes(taught, context.workers, partial(_teach_ahead, context.elsewhere(), stage, work)) as mine:
+        _teach(context, stage, work, mine)
+    _teach(context, stage, work, taught)
+    train_router(_requests(context), settings=stage.router).save(experts)
+    failures = [
+        _lacking(context, lesson.tasks, f"no adapter for {lesson.group}; the base answers")
+        for lesson in lessons
+        if not lesson.samples
+    ]
     rows: Curve = []
-    drawn: list[Sample] = []
-    failures: list[Failure] = []
-    start_experts(experts, base)
+    for lesson in taught:
+        curve = load_curves(work / lesson.group / CURVES)
+        rows += [row | {"step": row["step"] + lesson.before} for row in curve]
+        failures += faults(work / lesson.group / ROLLOUTS, context.name)
+    drawn = [sample for lesson in taught for sample in lesson.samples]
+    return _learned(work, rows, drawn)._replace(failures=failures)
+
+
+class _Lesson(NamedTuple):
+    """What one adapter learns: its group, the kinds of task, the questions, and the steps of those before."""
+
+    group: str
+    tasks: list[TaskKind]
+    samples: list[Sample]
+    before: int
+
+
+def _lessons(context: Context, stage: Experts) -> list[_Lesson]:
+    lessons, steps = [], stage.train.steps
+    groups = [group for group in shipped_groups().groups if set(group.tasks) & set(stage.tasks)]
     for index, group in enumerate(groups):
         tasks = [task for task in stage.tasks if task in group.tasks]
-        pool = _pool(context, tasks)
-        if not pool:
-            failures.append(_lacking(context, tasks, f"no adapter for {group.name}; the base answers"))
-            continue
-        mine = mixture(
-            pool, stage.train.steps * stage.train.prompts, stage.balance, context.recipe.seed + 1 + index
+        drawn = mixture(
+            _pool(context, tasks), steps * stage.train.prompts, stage.balance, context.recipe.seed + 1 + index
         )
-        own = work / group.name
-        done = own / "curves.jsonl"
-        if not done.is_file():
-            tell = _on_step(context, index * stage.train.steps, len(groups) * stage.train.steps)
-            learned = train_reinforce(
-                start_model(context, stage.start), mine, context.pictures, stage.train,
-                ExpertRuntime(own, experts, base, tell), context.grade_text, context.recipe.seed,
+        lessons.append(_Lesson(group.name, tasks, drawn, index * steps))
+    return lessons
+
+
+def _teach(context: Context, stage: Experts, work: Path, lessons: Sequence[_Lesson]) -> None:
+    """Train the adapters that are not trained yet."""
+    base, experts = context.folder.stage(stage.start) / "model", work / EXPERTS_FOLDER
+    for lesson in lessons:
+        own = work / lesson.group
+        if not (own / CURVES).is_file():
+            runtime = ExpertRuntime(own, experts, base, _on_step(context, lesson.group))
+            curve = train_reinforce(
+                start_model(context, stage.start), lesson.samples, context.pictures, stage.train,
+                runtime, context.grade_text, context.recipe.seed,
             )  # fmt: skip
-            save_curves(learned, done)
-        rows += [row | {"step": row["step"] + index * stage.train.steps} for row in load_curves(done)]
-        drawn += mine
-        failures += faults(own / ROLLOUTS, context.name)
-    router = train_router(_requests(context), settings=stage.router)
-    router.save(experts)
-    return _learned(work, rows, drawn)._replace(failures=failures)
+            save_curves(curve, own / CURVES)
+
+
+def _teach_ahead(context: Context, stage: Experts, work: Path, lessons: Sequence[_Lesson]) -> None:
+    set_up(context.recipe.threads, context.folder.log)
+    _teach(context, stage, work, lessons)
 
 
 def run_classify(context: Context, stage: Classify, work: Path) -> StageResult:
@@ -219,7 +254,7 @@ def _requests(context: Context) -> list[Phrase]:
 
 
 def _learned(work: Path, rows: Curve, samples: Sequence[Sample]) -> StageResult:
-    save_curves(rows, work / "curves.jsonl")
+    save_curves(rows, work / CURVES)
     exams = Counter(sample.exam for sample in samples)
     notes: dict[str, Any] = {"samples": len(samples), "of_exams": dict(sorted(exams.items()))}
     for name in ("loss", "reward", "accuracy"):
@@ -229,9 +264,11 @@ def _learned(work: Path, rows: Curve, samples: Sequence[Sample]) -> StageResult:
     return StageResult([], notes)
 
 
-def _on_step(context: Context, before: int = 0, of: int = 0) -> OnStep:
+def _on_step(context: Context, what: str = "") -> OnStep:
     def tell(step: int, total: int, values: dict[str, float]) -> None:
         shown = ((name, values[name]) for name in ("loss", "reward", "accuracy") if name in values)
-        context.tell(before + step, of or total, "  ".join(f"{name} {value:.3f}" for name, value in shown))
+        context.tell(
+            step, total, f"{what} " * bool(what) + "  ".join(f"{name} {value:.3f}" for name, value in shown)
+        )
 
     return tell

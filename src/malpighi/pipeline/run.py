@@ -15,16 +15,17 @@ import subprocess
 import time
 from collections.abc import Callable
 from importlib.metadata import version
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import torch
-from transformers.utils import logging as transformers_logging
 
 import malpighi
 from malpighi.config import digest
 from malpighi.durable import mending
 from malpighi.errors import UserError
+from malpighi.pipeline import ahead
 from malpighi.pipeline.context import Context, StageResult
 from malpighi.pipeline.evaluating import run_evaluate
 from malpighi.pipeline.filling import listing, run_data
@@ -36,6 +37,7 @@ from malpighi.pipeline.learning import (
     run_reinforce,
     run_supervised,
 )
+from malpighi.pipeline.process import set_up
 from malpighi.pipeline.recipe import (
     Build,
     Classify,
@@ -51,7 +53,6 @@ from malpighi.pipeline.recipe import (
 )
 from malpighi.pipeline.reporting import run_report
 from malpighi.records import Failure
-from malpighi.training.runtime import settle
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,19 @@ class Listener(Protocol):
         """A stage is finished, or was already."""
 
 
+class Silent:
+    """Hears a run, and says nothing."""
+
+    def started(self, stage: str, *, resumed: bool) -> None:
+        """A stage begins, or goes on."""
+
+    def progressed(self, done: int, total: int, text: str) -> None:
+        """Some of the stage's work is done."""
+
+    def finished(self, stage: str, seconds: float, *, skipped: bool) -> None:
+        """A stage is finished, or was already."""
+
+
 class RunResult(NamedTuple):
     """What a run left: its folder, every item that failed, and seconds per stage."""
 
@@ -96,13 +110,15 @@ class RunResult(NamedTuple):
     seconds: dict[str, float]
 
 
-def run(recipe: Recipe, root: Path, listener: Listener) -> RunResult:
+def run(recipe: Recipe, root: Path, listener: Listener, workers: int = 0) -> RunResult:
     """Run every stage that is not finished yet.
 
     Args:
         recipe: what to do.
         root: the run folder; an earlier run's is gone on with.
         listener: hears the progress.
+        workers: processes that work at once; the result does not depend on them. 0 takes one per core, and
+            one in all where there is a GPU.
 
     Raises:
         UserError: anything a person can mend: settings, folders, permissions, a full disk, a second run.
@@ -113,41 +129,61 @@ def run(recipe: Recipe, root: Path, listener: Listener) -> RunResult:
         with mending(root):
             root.mkdir(parents=True, exist_ok=True)
         with folder.locked():
-            return _run_stages(recipe, folder, listener)
+            return _run_stages(recipe, folder, listener, workers or ahead.default_workers())
 
 
-def _run_stages(recipe: Recipe, folder: RunFolder, listener: Listener) -> RunResult:
-    settle(recipe.threads)
-    log_to(folder.log)
+def _run_stages(recipe: Recipe, folder: RunFolder, listener: Listener, workers: int) -> RunResult:
+    set_up(recipe.threads, folder.log)
     folder.write_recipe(recipe, environment())
+    inputs = stage_inputs(recipe)
     failures: list[Failure] = []
     seconds: dict[str, float] = {}
-    inputs = stage_inputs(recipe)
-    for name, stage in recipe.stages.items():
-        done = folder.done(name)
-        if done is not None and done.inputs == inputs[name]:
-            log.info("stage %s is finished already; kept", name)
-            listener.finished(name, done.seconds, skipped=True)
-        else:
-            context = Context(recipe=recipe, folder=folder, name=name, tell=listener.progressed)
-            done = _run_stage(context, stage, inputs[name], listener)
-        failures += folder.failures(name)
-        seconds[name] = done.seconds
+    others: dict[str, BaseProcess] = {}
+    try:
+        for name, stage in recipe.stages.items():
+            early = name in others
+            if early:
+                listener.started(name, resumed=True)
+                ahead.wait([others.pop(name)])
+            done = folder.done(name)
+            if done is not None and done.inputs == inputs[name]:
+                log.info("stage %s is finished already; kept", name)
+                listener.finished(name, done.seconds, skipped=not early)
+            else:
+                ready = [later for later in _ready(recipe, folder, inputs, name) if later not in others]
+                for later in ready[: workers - 1 - _busy(others)]:
+                    others[later] = ahead.start(_run_ahead, Context(recipe, folder, later), inputs[later])
+                context = Context(recipe, folder, name, listener.progressed, workers - _busy(others))
+                done = _run_stage(context, stage, inputs[name], listener)
+            failures += folder.failures(name)
+            seconds[name] = done.seconds
+    finally:
+        ahead.end(others.values())
     return RunResult(folder, failures, seconds)
 
 
-def log_to(path: Path) -> None:
-    """Write what the run says of itself, and every warning, into the run's log and nowhere else."""
-    root = logging.getLogger()
-    for handler in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
-        root.removeHandler(handler)
-        handler.close()
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root.addHandler(handler)
-    logging.getLogger("malpighi").setLevel(logging.INFO)
-    transformers_logging.disable_default_handler()
-    transformers_logging.enable_propagation()
+def _ready(recipe: Recipe, folder: RunFolder, inputs: dict[str, str], name: str) -> list[str]:
+    """Stages after `name` that are to be run, and all of whose parents are finished."""
+
+    def finished(stage: str) -> bool:
+        done = folder.done(stage)
+        return done is not None and done.inputs == inputs[stage]
+
+    names = list(recipe.stages)
+    return [
+        later
+        for later in names[names.index(name) + 1 :]
+        if not finished(later) and all(map(finished, needs(recipe.stages[later], recipe.stages)))
+    ]
+
+
+def _busy(others: dict[str, BaseProcess]) -> int:
+    return sum(process.is_alive() for process in others.values())
+
+
+def _run_ahead(context: Context, inputs: str) -> None:
+    set_up(context.recipe.threads, context.folder.log)
+    _run_stage(context, context.recipe.stages[context.name], inputs, Silent())
 
 
 def stage_inputs(recipe: Recipe) -> dict[str, str]:

@@ -16,7 +16,10 @@ from trl import GRPOConfig, GRPOTrainer
 
 from datasets import Dataset
 from malpighi.errors import ConfigError
-from malpighi.grading.reward import RewardWeights, reward
+from malpighi.grading.conduct import Length
+from malpighi.grading.grade import Reading
+from malpighi.grading.reward import reward
+from malpighi.guidelines.pack import load_pack
 from malpighi.models.encode import Encoded, encode_one
 from malpighi.models.families import PAD_TOKEN, TURN_END, VISION_TOKENS
 from malpighi.models.pictures import Pictures
@@ -24,16 +27,19 @@ from malpighi.models.prompt import Prompt
 from malpighi.models.rollout import Drawing
 from malpighi.models.vlm import Vlm
 from malpighi.records import Grade, Sample
+from malpighi.training.collapse import Collapse
+from malpighi.training.dynamic_sampling import Resampling
 from malpighi.training.rollouts import Rollout, RolloutFile
 from malpighi.training.runtime import Curve, StageRuntime, fit, step_of
 from malpighi.training.settings import ReinforceConfig
-from malpighi.training.shared_prefix import SharedPrefixTrainer
+from malpighi.training.shared_prefix import SharedPrefixTrainer, row_of
 from malpighi.training.supervised import lora_config
 
 ROLLOUTS = "rollouts.jsonl"
 """Name of the file, in the stage's folder, that keeps every completion with its grade."""
 
-GradeText = Callable[[Sample, str, Prompt, bool], Grade]
+GradeText = Callable[[Sample, str, Prompt, Reading], Grade]
+"""(sample, completion, prompt, what training knows of how to read it) -> its grade."""
 
 
 class Rewards:
@@ -50,16 +56,18 @@ class Rewards:
         samples: Sequence[Sample],
         pictures: Pictures,
         grade_text: GradeText,
-        weights: RewardWeights,
+        config: ReinforceConfig,
         eos_ids: Sequence[int],
         rollouts: RolloutFile,
     ) -> None:
         self.samples = {sample.id: sample for sample in samples}
         self.pictures = pictures
         self.grade_text = grade_text
-        self.weights = weights
+        self.config = config
+        self.pack = load_pack(config.guideline) if config.guideline else None
         self.eos_ids = frozenset(eos_ids)
         self.rollouts = rollouts
+        self._judged: dict[tuple[str, tuple[int, ...]], list[Rollout]] = {}
 
     def __call__(
         self,
@@ -72,10 +80,13 @@ class Rewards:
     ) -> list[float | None]:
         """Rewards in the order of the completions; the mean of every grade part is logged by task kind."""
         rows = [
-            self._graded(trainer_state.global_step, key, completion[-1]["content"], tokens)
+            self._known(key, tokens)
+            or self._graded(trainer_state.global_step, key, completion[-1]["content"], tokens)
             for completion, tokens, key in zip(completions, completion_ids, id, strict=True)
         ]
-        self.rollouts.add(rows)
+        passed_over = [replace(row, dropped=True) for rows in self._judged.values() for row in rows]
+        self._judged.clear()
+        self.rollouts.add([*rows, *passed_over])
         for row in rows:
             if row.fault:
                 continue
@@ -84,13 +95,29 @@ class Rewards:
         log_metric("ungraded", sum(bool(row.fault) for row in rows) / len(rows))
         return [row.reward for row in rows]
 
+    def judge(self, key: str, text: str, tokens: list[int], step: int) -> float | None:
+        """The reward of a completion that may not be kept; graded once, recorded with the step's others."""
+        row = self._graded(step, key, text, tokens)
+        self._judged.setdefault((key, tuple(tokens)), []).append(row)
+        return row.reward
+
+    def _known(self, key: str, tokens: Sequence[int]) -> Rollout | None:
+        judged = self._judged.get((key, tuple(tokens)))
+        return judged.pop() if judged else None
+
     def _graded(self, step: int, key: str, text: str, tokens: Sequence[int]) -> Rollout:
         truncated = not tokens or tokens[-1] not in self.eos_ids
         row = Rollout(step=step, sample=key, text=text, length=len(tokens), truncated=truncated, reward=None)
-        sample = self.samples[key]
+        sample, config = self.samples[key], self.config
+        reading = Reading(
+            truncated=truncated,
+            mode=config.mode,
+            length=Length(len(tokens), config.max_new_tokens, config.overlong_buffer),
+            pack=self.pack,
+        )
         try:
-            grade = self.grade_text(sample, text, self.pictures.prompt(sample), truncated)
-            value = reward(grade, sample.task, self.weights)
+            grade = self.grade_text(sample, text, self.pictures.prompt(sample), reading)
+            value = reward(grade, sample.task, config.rewards)
         except ConfigError:
             raise
         except Exception as error:  # one completion must not end the stage, whatever its grader stumbled over
@@ -117,7 +144,7 @@ def train_reinforce(
         pictures: opens a sample's images at the model's resolution.
         config: the stage's settings.
         runtime: the stage's folder and listener; the trained model is saved in `runtime.model`.
-        grade_text: (sample, completion, prompt, truncated) -> Grade.
+        grade_text: grades a completion.
         seed: of data order and sampling.
 
     Returns:
@@ -143,12 +170,17 @@ def train_reinforce(
     def ask(key: str) -> Encoded:
         return encode_one(pictures.prompt(by_id[key]), None, vlm)
 
+    rewards = Rewards(samples, pictures, grade_text, config, ends, rollouts)
+    resampling = Resampling(config.resample, list(by_id), rewards.judge, seed) if config.resample else None
+
     def make() -> GRPOTrainer:
         return SharedPrefixTrainer(
             vlm,
             ask,
             drawing,
-            reward_funcs=Rewards(samples, pictures, grade_text, config.rewards, ends, rollouts),
+            resampling,
+            reward_funcs=rewards,
+            callbacks=[Collapse(config.patience)],
             args=_arguments(config, runtime, seed),
             train_dataset=_dataset(samples),
             peft_config=lora_config(config.lora),
@@ -158,9 +190,7 @@ def train_reinforce(
 
 
 def _dataset(samples: Sequence[Sample]) -> Dataset:
-    """Rows that name their question; the trainer encodes it."""
-    ids = [sample.id for sample in samples]
-    return Dataset.from_dict({"id": ids, "prompt": [[{"role": "user", "content": key}] for key in ids]})
+    return Dataset.from_list([row_of(sample.id) for sample in samples])
 
 
 def _arguments(config: ReinforceConfig, runtime: StageRuntime, seed: int) -> GRPOConfig:
@@ -189,8 +219,8 @@ def _arguments(config: ReinforceConfig, runtime: StageRuntime, seed: int) -> GRP
         save_total_limit=2,
         seed=seed,
         data_seed=seed,
-        gradient_checkpointing=False,
-        bf16=False,
+        gradient_checkpointing=config.gradient_checkpointing,
+        bf16=config.precision == "bf16",
         remove_unused_columns=False,
         dataloader_pin_memory=False,
         report_to=[],

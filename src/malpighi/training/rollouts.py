@@ -23,6 +23,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         status: how the reading of the answer went; "" where it could not be graded.
         parts: of the grade.
         fault: why it could not be graded; "" where it could.
+        dropped: drawn for a question that dynamic sampling replaced; nothing was learned from it.
     """
 
     step: int
@@ -34,6 +35,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: str = ""
     parts: dict[str, float] = {}
     fault: str = ""
+    dropped: bool = False
 
 
 class RolloutFile:

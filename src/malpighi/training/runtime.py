@@ -13,7 +13,9 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from tensorboardX import SummaryWriter
 from transformers import AutoModelForImageTextToText, PrinterCallback, Trainer, TrainerCallback
+from transformers.integrations import TensorBoardCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from malpighi.durable import replacing
@@ -154,9 +156,15 @@ def fit(make_trainer: Callable[[], Trainer], vlm: Vlm, runtime: StageRuntime) ->
         trainer = make_trainer()
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(Progress(runtime.on_step))
+        trainer.add_callback(_tensorboard(runtime.folder, step_of(checkpoint) if checkpoint else None))
         trainer.train(resume_from_checkpoint=checkpoint)
         runtime.save(vlm, trainer.model)
     return curves(trainer.state.log_history)
+
+
+def _tensorboard(folder: Path, step: int | None) -> TensorBoardCallback:
+    """Writes the curves for TensorBoard into `folder/tensorboard`; what a resumed run repeats is replaced."""
+    return TensorBoardCallback(SummaryWriter(str(folder / "tensorboard"), purge_step=step))
 
 
 @contextmanager

@@ -1,8 +1,11 @@
 """Settings of the training stages; kept apart from the loops, which need torch."""
 
+from typing import Literal
+
 import msgspec
 
 from malpighi.config import Settings
+from malpighi.grading.published import Mode
 from malpighi.grading.reward import DEFAULT_WEIGHTS
 from malpighi.records import TaskKind
 
@@ -36,6 +39,8 @@ class SupervisedConfig(Settings, frozen=True):
         max_grad_norm: gradient clipping.
         log_every: steps between two curve points.
         save_every: steps between two checkpoints.
+        gradient_checkpointing: compute activations again in the backward pass rather than keep them.
+        precision: `fp32`, or `bf16` for automatic mixed precision.
         lora: adapter instead of full fine-tuning.
     """
 
@@ -50,6 +55,8 @@ class SupervisedConfig(Settings, frozen=True):
     max_grad_norm: float = 1.0
     log_every: int = 10
     save_every: int = 100
+    gradient_checkpointing: bool = False
+    precision: Literal["fp32", "bf16"] = "fp32"
     lora: Lora = Lora()
 
 
@@ -76,6 +83,16 @@ class ReinforceConfig(Settings, frozen=True):
         log_every: steps between two curve points.
         save_every: steps between two checkpoints.
         rewards: weights over grade parts per task kind.
+        mode: how completions are graded: `robust`, or `paper` with the published graders' holes.
+        guideline: pack whose rules give the part `inconsistent`; "" for none.
+        overlong_buffer: last tokens before `max_new_tokens` over which the part `overlong` grows (DAPO's
+            L_cache).
+        resample: rounds of further questions a step draws in the place of those whose completions all earn
+            the same (DAPO's dynamic sampling); 0 keeps these.
+        patience: steps without any difference between rewards, or with every completion cut off, after which
+            the stage stops as collapsed; 0 never stops.
+        gradient_checkpointing: compute activations again in the backward pass rather than keep them.
+        precision: `fp32`, or `bf16` for automatic mixed precision.
         lora: adapter instead of full fine-tuning.
     """
 
@@ -100,6 +117,13 @@ class ReinforceConfig(Settings, frozen=True):
     rewards: dict[TaskKind, dict[str, float]] = msgspec.field(
         default_factory=lambda: {task: dict(parts) for task, parts in DEFAULT_WEIGHTS.items()}
     )
+    mode: Mode = Mode.ROBUST
+    guideline: str = ""
+    overlong_buffer: int = 0
+    resample: int = 0
+    patience: int = 30
+    gradient_checkpointing: bool = False
+    precision: Literal["fp32", "bf16"] = "fp32"
     lora: Lora = Lora()
 
 

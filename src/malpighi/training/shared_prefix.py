@@ -22,6 +22,7 @@ from malpighi.models.encode import Batch, Encoded, collate
 from malpighi.models.rollout import Drawing, roll_out
 from malpighi.models.tree import attend_to_trees, rope_positions, score
 from malpighi.models.vlm import Vlm
+from malpighi.training.dynamic_sampling import Group, Judge, Resampling, refill
 
 Ask = Callable[[str], Encoded]
 """The encoded prompt of the question with that id."""
@@ -47,14 +48,19 @@ class SharedPrefixTrainer(GRPOTrainer):
         vlm: the model that is trained.
         ask: encodes the prompt of a question.
         drawing: how tokens are drawn; temperature and length as in `args`.
+        resampling: replaces questions whose completions all earn the same; None keeps them.
         arguments: of TRL's trainer. The dataset's rows hold `id` and a `prompt` whose content is the id.
     """
 
-    def __init__(self, vlm: Vlm, ask: Ask, drawing: Drawing, **arguments: Any) -> None:
+    def __init__(
+        self, vlm: Vlm, ask: Ask, drawing: Drawing, resampling: Resampling | None = None, **arguments: Any
+    ) -> None:
         super().__init__(model=vlm.model, processing_class=vlm.processor, **arguments)
         self._vlm = vlm
         self._ask = ask
         self._drawing = drawing
+        self._resampling = resampling
+        self._waiting: list[list[int]] | None = None
         self._asked = Asked([], [])
         self._buffered_inputs: list[dict[str, Any]] | None = None
         self._rows: list[int] = []
@@ -70,16 +76,54 @@ class SharedPrefixTrainer(GRPOTrainer):
         asked = [self._ask(key) for key, _ in runs]
         owners = [k for k, (_, size) in enumerate(runs) for _ in range(size)]
         self._asked, self._rows = Asked(asked, owners), owners
-        model = self.accelerator.unwrap_model(self.model_wrapped)
-        batch = self._collate(asked)
-        said = roll_out(model, batch, rope_positions(_base(model), batch), owners, self._drawing)
+        said, self._waiting = self._waiting, None
         return {
             "prompt_ids": [list(asked[owner].ids) for owner in owners],
-            "completion_ids": said,
+            "completion_ids": said if said is not None else self._answers(asked, owners),
             "logprobs": None,
         }
 
+    def _answers(self, asked: Sequence[Encoded], owners: Sequence[int]) -> list[list[int]]:
+        """One completion per owner, which says which of the prompts it answers."""
+        model = self.accelerator.unwrap_model(self.model_wrapped)
+        batch = self._collate(asked)
+        said: list[list[int]]
+        with self.accelerator.autocast():
+            said = roll_out(model, batch, rope_positions(_base(model), batch), owners, self._drawing)
+        return said
+
+    def _groups(self, questions: list[str], judge: Judge) -> list[Group]:
+        """The graded completions of each question."""
+        size, step = self.num_generations, self.state.global_step
+        owners = [k for k in range(len(questions)) for _ in range(size)]
+        said = self._answers([self._ask(question) for question in questions], owners)
+        texts = self.processing_class.batch_decode(said, skip_special_tokens=True)
+        groups = []
+        for k, question in enumerate(questions):
+            own = slice(k * size, (k + 1) * size)
+            rewards = [
+                judge(question, text, ids, step) for text, ids in zip(texts[own], said[own], strict=True)
+            ]
+            groups.append(Group(question, said[own], rewards))
+        return groups
+
+    def _refilled(self, inputs: list[dict[str, Any]], how: Resampling) -> list[dict[str, Any]]:
+        """Rows whose dull groups have made room for others; the completions wait for TRL to ask for them."""
+        size = self.num_generations
+        questions = [row["id"] for row in inputs[::size]]
+        groups, drawn = refill(
+            questions,
+            lambda asked: self._groups(asked, how.judge),
+            how.further(self.state.global_step, questions),
+            how.rounds,
+        )
+        self._log_metric("questions_drawn", drawn / len(questions))
+        self._waiting = [ids for group in groups for ids in group.completions]
+        return [row_of(group.question) for group in groups for _ in range(size)]
+
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        if self._resampling is not None and self.model.training:
+            inputs = self._refilled(inputs, self._resampling)
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         output["question"] = torch.tensor(self._asked.of_row, device=self.accelerator.device)
         return output
@@ -134,6 +178,11 @@ class SharedPrefixTrainer(GRPOTrainer):
     def _collate(self, prompts: Sequence[Encoded]) -> Batch:
         batch = collate(prompts, self._vlm, padding="left", labels=False)
         return {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
+
+
+def row_of(question: str) -> dict[str, Any]:
+    """A row as TRL's dataset holds it: it names its question, which the trainer encodes."""
+    return {"id": question, "prompt": [{"role": "user", "content": question}]}
 
 
 def _base(model: Any) -> Any:
