@@ -17,7 +17,7 @@ from malpighi.errors import ConfigError, DataError
 from malpighi.geometry import Box, Frame, View
 from malpighi.models.families import FAMILIES, family_named
 from malpighi.models.pictures import Pictures
-from malpighi.models.prompt import PromptStyle, build_prompt, target_text
+from malpighi.models.prompt import PromptStyle, build_prompt, shown_size, target_text
 from malpighi.models.resolution import fit, tokens
 from malpighi.models.templates import TEMPLATES
 from malpighi.records import (
@@ -108,6 +108,16 @@ def test_scale_decides_the_budget():
         for scale in (Scale.ROI, Scale.SLIDE)
     }
     assert costs == {Scale.ROI: 256, Scale.SLIDE: 1024}
+
+
+def test_a_task_may_have_a_budget_of_its_own():
+    style = msgspec.structs.replace(STYLE, task_budgets={TaskKind.DETECTION: 1024})
+    sample = make(sizes=((3000, 3000),))
+    costs = {
+        task: tokens(shown_size(sample.images[0], msgspec.structs.replace(sample, task=task), style), 28)
+        for task in (TaskKind.DETECTION, TaskKind.CLASSIFICATION)
+    }
+    assert costs == {TaskKind.DETECTION: 1024, TaskKind.CLASSIFICATION: 256}
 
 
 def test_options_are_lettered_beyond_z():
@@ -279,14 +289,17 @@ def test_styles_refuse_unknown_names_and_senseless_budgets():
         PromptStyle(family="qwen3_vl", system="smartpath", think=False)
     with pytest.raises(ConfigError, match="at least 1"):
         PromptStyle(family="qwen3_vl", budgets={Scale.ROI: 0})
+    with pytest.raises(ConfigError, match="0 tokens for 'detection' images"):
+        PromptStyle(family="qwen3_vl", task_budgets={TaskKind.DETECTION: 0})
     sample = make()
     with pytest.raises(ConfigError, match=r"budgets\.cell"):
         build_prompt(sample, pictures_of(sample), PromptStyle(family="qwen3_vl", budgets={Scale.ROI: 4}))
 
 
 def test_styles_can_be_overridden_from_the_command_line():
-    style = override(STYLE, ["budgets.cell=16", "system=smartpath"])
+    style = override(STYLE, ["budgets.cell=16", "system=smartpath", "task_budgets={detection: 64}"])
     assert (style.budgets[Scale.CELL], style.system) == (16, "smartpath")
+    assert style.task_budgets == {TaskKind.DETECTION: 64}
 
 
 def test_asking_needs_no_torch():

@@ -35,7 +35,7 @@ def test_data_come_from_the_command_line():
     ("name", "settings", "words"),
     [
         ("mimi", [], "there is no recipe 'mimi'; did you mean mini?"),
-        ("singular", [], "there is no recipe 'singular'; there is mini"),
+        ("singular", [], "there is no recipe 'singular'; there is mini, controls"),
         ("mini", ["size=huge"], "mini has no size 'huge'"),
         ("mini", ["seed=three"], "--set seed=three: expected int, found 'three'"),
         ("mini", ["seed="], "--set seed=: expected int"),

@@ -441,3 +441,31 @@ def test_curves_are_written_for_tensorboard(mini, tmp_path):
     told = events.read_bytes()
     assert b"train/reward" in told
     assert b"train/kl" in told
+
+
+class Killed(BaseException):
+    """What no handler of errors catches, as a kill is caught by none."""
+
+
+@pytest.mark.parametrize(
+    "inside", ["_answers", "_compute_loss", "_get_per_token_logps_and_entropies", "_calculate_rewards"]
+)
+def test_a_stage_killed_inside_a_step_ends_as_a_straight_one(mini, tmp_path, monkeypatch, inside):
+    """In the rollout, between two micro-batches, while scoring, while grading."""
+    settings = config(steps=4, prompts=4, micro_batch=6, save_every=1, beta=0.01, resample=1)
+    straight = train(mini, tmp_path / "straight", settings, grade_text=vowels)
+    works = getattr(SharedPrefixTrainer, inside)
+
+    def killed_in_the_third_step(self, *args, **kwargs):
+        result = works(self, *args, **kwargs)
+        if self.state.global_step == 2:
+            raise Killed
+        return result
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SharedPrefixTrainer, inside, killed_in_the_third_step)
+        with pytest.raises(Killed):
+            train(mini, tmp_path / "killed", settings, grade_text=vowels)
+    assert train(mini, tmp_path / "killed", settings, grade_text=vowels) == straight
+    files = [tmp_path / name / "rollouts.jsonl" for name in ("killed", "straight")]
+    assert files[0].read_bytes() == files[1].read_bytes()

@@ -48,7 +48,7 @@ class Pictures:
         return self._held
 
     def _resized(self, ref: ImageRef, sample: Sample) -> Image.Image:
-        size = shown_size(ref, sample.scale, self.style)
+        size = shown_size(ref, sample, self.style)
         with self._lock:
             image = self._kept.get((ref.key, size))
             if image is not None:

@@ -30,6 +30,7 @@ class PromptStyle(Settings, frozen=True):
         system: name of a template in `templates.py`.
         budgets: most tokens that one image may cost, per scale of the sample. Default: SmartPath-R1, section
             4.2 (256 for regions, 1024 for slides); 256 for cells is our choice.
+        task_budgets: kind of task -> its own number in the place of the scale's, e.g. more for detection.
         think: whether reasoning is asked for and taught.
     """
 
@@ -38,6 +39,7 @@ class PromptStyle(Settings, frozen=True):
     budgets: dict[Scale, int] = msgspec.field(
         default_factory=lambda: {Scale.CELL: 256, Scale.ROI: 256, Scale.SLIDE: 1024}
     )
+    task_budgets: dict[TaskKind, int] = msgspec.field(default_factory=dict)
     think: bool = True
 
     def __post_init__(self) -> None:
@@ -47,9 +49,9 @@ class PromptStyle(Settings, frozen=True):
             raise ConfigError(
                 f"the '{self.system}' template always thinks; set think=true or take another template"
             )
-        for scale, budget in self.budgets.items():
+        for what, budget in (*self.budgets.items(), *self.task_budgets.items()):
             if budget < 1:
-                raise ConfigError(f"a budget of {budget} tokens for '{scale}' images; it must be at least 1")
+                raise ConfigError(f"a budget of {budget} tokens for '{what}' images; it must be at least 1")
 
     @property
     def facts(self) -> Family:
@@ -97,7 +99,7 @@ def build_prompt(sample: Sample, images: Sequence[Image.Image], style: PromptSty
             f"sample {sample.id} refers to {len(sample.images)} images but {len(images)} were given"
         )
     resized = [
-        resize(image, ref, shown_size(ref, sample.scale, style))
+        resize(image, ref, shown_size(ref, sample, style))
         for image, ref in zip(images, sample.images, strict=True)
     ]
     return assemble(sample, resized, style)
@@ -139,15 +141,18 @@ def target_text(sample: Sample, views: Sequence[View], style: PromptStyle) -> st
     return f"{thought}<answer>{answer}</answer>"
 
 
-def shown_size(ref: ImageRef, scale: Scale, style: PromptStyle) -> tuple[int, int]:
-    """The (width, height), px, at which an image of that scale is shown.
+def shown_size(ref: ImageRef, sample: Sample, style: PromptStyle) -> tuple[int, int]:
+    """The (width, height), px, at which an image of a sample is shown, by the sample's task and scale.
 
     Raises:
-        ConfigError: the style has no budget for that scale.
+        ConfigError: the style has no budget for that task or scale.
     """
-    if scale not in style.budgets:
-        raise ConfigError(f"the prompt style has no token budget for '{scale}' images; add budgets.{scale}")
-    return fit(ref.size, style.budgets[scale], style.facts.pixels_per_token)
+    budget = style.task_budgets.get(sample.task, style.budgets.get(sample.scale))
+    if budget is None:
+        raise ConfigError(
+            f"the prompt style has no token budget for '{sample.scale}' images; add budgets.{sample.scale}"
+        )
+    return fit(ref.size, budget, style.facts.pixels_per_token)
 
 
 def resize(image: Image.Image, ref: ImageRef, size: tuple[int, int]) -> Image.Image:

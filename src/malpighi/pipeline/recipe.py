@@ -157,9 +157,12 @@ class Report(Settings, frozen=True, kw_only=True, tag="report"):
         evaluation: the stage whose predictions are reported.
         shown: sample pictures on the sheet, per exam.
         draws: bootstrap draws.
+        pairs: models to test, (before, after); none tests each model with the next, the first and the
+            classifier with the last.
     """
 
     evaluation: str
+    pairs: tuple[tuple[str, str], ...] = ()
     shown: int = 2
     draws: int = 2000
 

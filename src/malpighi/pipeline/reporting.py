@@ -1,7 +1,7 @@
 """The stage that turns predictions into tables and one page."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ def run_report(context: Context, stage: Report, work: Path) -> StageResult:
     evaluation = context.recipe.stages[stage.evaluation]
     assert isinstance(evaluation, Evaluate)
     rows = predictions(context.folder, evaluation)
-    pairs = compared(list(evaluation.models), {row.model for row in rows})
+    answered = {row.model for row in rows}
+    pairs = [pair for pair in stage.pairs or compared(list(evaluation.models)) if answered.issuperset(pair)]
     table = results(rows, pairs, Bootstrap(draws=stage.draws, seed=context.recipe.seed))
     context.tell(1, 3, "tables")
     (work / RESULTS).write_text(json.dumps(to_dict(table)))
@@ -45,19 +46,12 @@ def predictions(folder: RunFolder, evaluation: Evaluate) -> list[Prediction]:
     return [row for name in names for row in read_predictions(folder.predictions / f"{name}.jsonl")]
 
 
-def compared(models: Sequence[str], answered: Collection[str]) -> list[tuple[str, str]]:
-    """The pairs that are tested: each model with the next, the first and the classifier with the last.
-
-    Args:
-        models: names, in the order of the tables.
-        answered: models that answered anything; the classifier knows exams with options alone.
-    """
+def compared(models: Sequence[str]) -> list[tuple[str, str]]:
+    """The pairs tested unless told: each with the next, the first and the classifier with the last."""
     pairs = list(pairwise(models))
     if len(models) > 2:
         pairs.append((models[0], models[-1]))
-    if models:
-        pairs.append((CLASSIFIER, models[-1]))
-    return [pair for pair in pairs if set(pair) <= set(answered)]
+    return [*pairs, *((CLASSIFIER, model) for model in models[-1:])]
 
 
 def all_failures(recipe: Recipe, folder: RunFolder) -> list[Failure]:

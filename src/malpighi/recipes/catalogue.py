@@ -9,9 +9,17 @@ import yaml
 
 from malpighi.errors import ConfigError
 from malpighi.pipeline.recipe import Recipe, with_settings
+from malpighi.recipes.controls import controls
 from malpighi.recipes.mini import mini
+from malpighi.recipes.patho_r1 import patho_r1
+from malpighi.recipes.smartpath import smartpath
 
-RECIPES: dict[str, Callable[..., Recipe]] = {"mini": mini}
+RECIPES: dict[str, Callable[..., Recipe]] = {
+    "mini": mini,
+    "controls": controls,
+    "smartpath": smartpath,
+    "patho_r1": patho_r1,
+}
 
 
 def recipe_named(name: str, assignments: Sequence[str], data: Path | None = None) -> Recipe:

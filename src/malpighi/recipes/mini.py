@@ -163,12 +163,13 @@ _LORA = f"{_SMARTPATH} 4.6 has rank 32, alpha 128; the miniature trains every we
 SOURCES: dict[str, str] = {
     "seed": _CHOICE,
     "threads": f"{_CHOICE}: steps this small are no faster on two",
+    "prompt": _CHOICE,
     "prompt.budgets": f"{_CHOICE}: 16 tokens a picture, so that a step takes half a second on two cores "
     f"({_SMARTPATH} 4.6 has 256 for regions and 1024 for slides)",
-    "stages.data.phantom": _CHOICE,
-    "stages.data.fractions": _CHOICE,
+    "stages.data": _CHOICE,
     "stages.data.windows": f"{_CHOICE}: a window holds a handful of objects, whose boxes fit the answer",
     "stages.data.max_boxes": f"{_CHOICE}: six boxes are about 90 tokens",
+    "stages.build": _CHOICE,
     "stages.build.size": f"{_CHOICE}: about 1.5 M parameters, half of them see",
     "stages.align": _CHOICE,
     "stages.supervise": _CHOICE,
