@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 import pytest
 from trl import GRPOTrainer
+from trl.generation.vllm_generation import VLLMGeneration
 
 from malpighi.training.shared_prefix import SharedPrefixTrainer
 
@@ -37,6 +38,11 @@ def test_trl_is_as_it_was_when_we_read_it(name, known):
         f"GRPOTrainer.{name} of TRL {version('trl')} has changed: compare it with shared_prefix.py, run "
         f"tests/training/test_same_learning.py, then write {found} here"
     )
+
+
+def test_how_trl_asks_vllm_is_as_it_was():
+    """We rely on: n of `generation_kwargs` wins in this process, and every n-th prompt goes to a server."""
+    assert fingerprint(VLLMGeneration.generate) == "2d2ac2be5b1309c4"
 
 
 def test_all_that_we_override_is_listed():

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import load_file
+from trl.trainer import grpo_trainer
 
 from malpighi.errors import ConfigError, DataError
 from malpighi.grading.conduct import overlong
@@ -448,7 +449,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize(
-    "inside", ["_answers", "_compute_loss", "_get_per_token_logps_and_entropies", "_calculate_rewards"]
+    "inside", ["_draw", "_compute_loss", "_get_per_token_logps_and_entropies", "_calculate_rewards"]
 )
 def test_a_stage_killed_inside_a_step_ends_as_a_straight_one(mini, tmp_path, monkeypatch, inside):
     """In the rollout, between two micro-batches, while scoring, while grading."""
@@ -469,3 +470,55 @@ def test_a_stage_killed_inside_a_step_ends_as_a_straight_one(mini, tmp_path, mon
     assert train(mini, tmp_path / "killed", settings, grade_text=vowels) == straight
     files = [tmp_path / name / "rollouts.jsonl" for name in ("killed", "straight")]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+class FakeVllm:
+    """TRL's holder of vLLM, without vLLM: answers by rule, and remembers what it was asked."""
+
+    def __init__(self, *, mode, generation_kwargs, **rest):
+        self.mode = mode
+        self.sampling = generation_kwargs
+        self.temperature = rest["temperature"]
+        self.calls, self.synced = [], 0
+        FakeVllm.made = self
+
+    def sync_weights(self):
+        self.synced += 1
+
+    def generate(self, prompts, images, num_generations):
+        self.calls.append((prompts, images, num_generations))
+        asked = prompts[::num_generations] if self.mode == "server" else prompts
+        count = num_generations if self.mode == "server" else self.sampling["n"]
+        said = [[40 + k, 60 + len(ids) % 7] for ids in asked for k in range(count)]
+        return asked, said, [[[-2.0], [-3.0]] for _ in said], None
+
+
+@pytest.mark.parametrize("mode", ["colocate", "server"])
+@pytest.mark.parametrize("resample", [0, 1])
+def test_vllm_is_asked_once_per_question(mini, tmp_path, monkeypatch, mode, resample):
+    monkeypatch.setattr(grpo_trainer, "VLLMGeneration", FakeVllm)
+    if mode == "server":
+        monkeypatch.setattr(
+            FakeVllm, "vllm_client", SimpleNamespace(get_server_info=server_info), raising=False
+        )
+    rows = train(mini, tmp_path, config(vllm=mode, resample=resample), grade_text=vowels)
+    made = FakeVllm.made
+    assert made.synced == 2
+    times = 3 if mode == "server" else 1
+    for prompts, images, group in made.calls:
+        assert group == 3
+        assert len(prompts) == len(images)
+        assert len(prompts) % times == 0
+    assert len(made.calls[0][0]) == 2 * times
+    vlm = mini.load()
+    assert made.sampling["logit_bias"].keys() == {vlm.token_id(token) for token in VISION_TOKENS}
+    shown = {sample.id: mini.pictures.prompt(sample).images for sample in mini.samples}
+    sizes = {tuple(image.size for image in images) for images in shown.values()}
+    assert all(tuple(i.size for i in each) in sizes for _, images, _ in made.calls for each in images)
+    assert all("sampling/importance_sampling_ratio/mean" in row for row in rows)
+    kept = [row for row in read_rollouts(tmp_path / "rollouts.jsonl") if not row.dropped]
+    assert [row.length for row in kept] == [2] * 2 * 2 * 3
+
+
+def server_info():
+    return {"model_config": {"logprobs_mode": "processed_logprobs"}}

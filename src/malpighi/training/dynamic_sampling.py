@@ -24,11 +24,13 @@ class Group(NamedTuple):
         question: its id.
         completions: token ids of each completion.
         rewards: what each earned; None where it could not be graded.
+        log_probs: of each completion's tokens as they were drawn; None where that is not kept.
     """
 
     question: str
     completions: list[list[int]]
     rewards: list[float | None]
+    log_probs: list[list[float]] | None = None
 
     @property
     def dull(self) -> bool:

@@ -34,6 +34,7 @@ from malpighi.training.runtime import Curve, StageRuntime, fit, step_of
 from malpighi.training.settings import ReinforceConfig
 from malpighi.training.shared_prefix import SharedPrefixTrainer, row_of
 from malpighi.training.supervised import lora_config
+from malpighi.training.vllm_rollout import sampling
 
 ROLLOUTS = "rollouts.jsonl"
 """Name of the file, in the stage's folder, that keeps every completion with its grade."""
@@ -179,9 +180,10 @@ def train_reinforce(
             ask,
             drawing,
             resampling,
+            lambda key: pictures.prompt(by_id[key]).images,
             reward_funcs=rewards,
             callbacks=[Collapse(config.patience)],
-            args=_arguments(config, runtime, seed),
+            args=_arguments(config, runtime, drawing.suppressed, seed),
             train_dataset=_dataset(samples),
             peft_config=lora_config(config.lora),
         )
@@ -193,7 +195,9 @@ def _dataset(samples: Sequence[Sample]) -> Dataset:
     return Dataset.from_list([row_of(sample.id) for sample in samples])
 
 
-def _arguments(config: ReinforceConfig, runtime: StageRuntime, seed: int) -> GRPOConfig:
+def _arguments(
+    config: ReinforceConfig, runtime: StageRuntime, suppressed: Sequence[int], seed: int
+) -> GRPOConfig:
     return GRPOConfig(
         output_dir=str(runtime.checkpoints),
         max_steps=config.steps,
@@ -226,4 +230,8 @@ def _arguments(config: ReinforceConfig, runtime: StageRuntime, seed: int) -> GRP
         report_to=[],
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
+        use_vllm=bool(config.vllm),
+        vllm_mode=config.vllm or "colocate",
+        vllm_gpu_memory_utilization=config.vllm_memory,
+        generation_kwargs=sampling(config.group, suppressed) if config.vllm else None,
     )

@@ -93,6 +93,9 @@ class ReinforceConfig(Settings, frozen=True):
             the stage stops as collapsed; 0 never stops.
         gradient_checkpointing: compute activations again in the backward pass rather than keep them.
         precision: `fp32`, or `bf16` for automatic mixed precision.
+        vllm: who draws the completions: "" the model itself, `colocate` vLLM on the same GPU, `server` a
+            running `trl vllm-serve`.
+        vllm_memory: share of the GPU's memory that vLLM takes where it is colocated.
         lora: adapter instead of full fine-tuning.
     """
 
@@ -124,6 +127,8 @@ class ReinforceConfig(Settings, frozen=True):
     patience: int = 30
     gradient_checkpointing: bool = False
     precision: Literal["fp32", "bf16"] = "fp32"
+    vllm: Literal["", "colocate", "server"] = ""
+    vllm_memory: float = 0.3
     lora: Lora = Lora()
 
 

@@ -14,6 +14,7 @@ from itertools import groupby
 from typing import Any
 
 import torch
+from PIL import Image
 from torch.nn.functional import pad
 from trl import GRPOTrainer
 from trl.trainer.utils import split_tensor_dict
@@ -23,6 +24,7 @@ from malpighi.models.rollout import Drawing, roll_out
 from malpighi.models.tree import attend_to_trees, rope_positions, score
 from malpighi.models.vlm import Vlm
 from malpighi.training.dynamic_sampling import Group, Judge, Resampling, refill
+from malpighi.training.vllm_rollout import Drawn, draw_by_vllm
 
 Ask = Callable[[str], Encoded]
 """The encoded prompt of the question with that id."""
@@ -49,18 +51,28 @@ class SharedPrefixTrainer(GRPOTrainer):
         ask: encodes the prompt of a question.
         drawing: how tokens are drawn; temperature and length as in `args`.
         resampling: replaces questions whose completions all earn the same; None keeps them.
+        images: those of a question, as they are shown; needed where vLLM draws.
         arguments: of TRL's trainer. The dataset's rows hold `id` and a `prompt` whose content is the id.
     """
 
+    _last_loaded_step: int  # TRL's: the step whose weights vLLM has
+
     def __init__(
-        self, vlm: Vlm, ask: Ask, drawing: Drawing, resampling: Resampling | None = None, **arguments: Any
+        self,
+        vlm: Vlm,
+        ask: Ask,
+        drawing: Drawing,
+        resampling: Resampling | None = None,
+        images: Callable[[str], Sequence[Image.Image]] = lambda _: (),
+        **arguments: Any,
     ) -> None:
         super().__init__(model=vlm.model, processing_class=vlm.processor, **arguments)
         self._vlm = vlm
         self._ask = ask
         self._drawing = drawing
         self._resampling = resampling
-        self._waiting: list[list[int]] | None = None
+        self._images = images
+        self._waiting: Drawn | None = None
         self._asked = Asked([], [])
         self._buffered_inputs: list[dict[str, Any]] | None = None
         self._rows: list[int] = []
@@ -76,35 +88,40 @@ class SharedPrefixTrainer(GRPOTrainer):
         asked = [self._ask(key) for key, _ in runs]
         owners = [k for k, (_, size) in enumerate(runs) for _ in range(size)]
         self._asked, self._rows = Asked(asked, owners), owners
-        said, self._waiting = self._waiting, None
+        drawn, self._waiting = self._waiting or self._draw(ids[:: self.num_generations]), None
         return {
             "prompt_ids": [list(asked[owner].ids) for owner in owners],
-            "completion_ids": said if said is not None else self._answers(asked, owners),
-            "logprobs": None,
+            "completion_ids": drawn.ids,
+            "logprobs": drawn.log_probs,
         }
 
-    def _answers(self, asked: Sequence[Encoded], owners: Sequence[int]) -> list[list[int]]:
-        """One completion per owner, which says which of the prompts it answers."""
+    def _draw(self, questions: Sequence[str]) -> Drawn:
+        """A group of completions for each question."""
+        asked, size = [self._ask(question) for question in questions], self.num_generations
+        if self.use_vllm:
+            if self.state.global_step != self._last_loaded_step:
+                self.vllm_generation.sync_weights()
+                self._last_loaded_step = self.state.global_step
+            images = [self._images(question) for question in questions]
+            return draw_by_vllm(self.vllm_generation, [each.ids for each in asked], images, size)
         model = self.accelerator.unwrap_model(self.model_wrapped)
         batch = self._collate(asked)
-        said: list[list[int]]
+        owners = [k for k in range(len(questions)) for _ in range(size)]
         with self.accelerator.autocast():
-            said = roll_out(model, batch, rope_positions(_base(model), batch), owners, self._drawing)
-        return said
+            ids = roll_out(model, batch, rope_positions(_base(model), batch), owners, self._drawing)
+        return Drawn(ids, None)
 
     def _groups(self, questions: list[str], judge: Judge) -> list[Group]:
         """The graded completions of each question."""
         size, step = self.num_generations, self.state.global_step
-        owners = [k for k in range(len(questions)) for _ in range(size)]
-        said = self._answers([self._ask(question) for question in questions], owners)
-        texts = self.processing_class.batch_decode(said, skip_special_tokens=True)
+        drawn = self._draw(questions)
+        texts = self.processing_class.batch_decode(drawn.ids, skip_special_tokens=True)
         groups = []
         for k, question in enumerate(questions):
             own = slice(k * size, (k + 1) * size)
-            rewards = [
-                judge(question, text, ids, step) for text, ids in zip(texts[own], said[own], strict=True)
-            ]
-            groups.append(Group(question, said[own], rewards))
+            graded = zip(texts[own], drawn.ids[own], strict=True)
+            rewards = [judge(question, *each, step) for each in graded]
+            groups.append(Group(question, drawn.ids[own], rewards, drawn.log_probs and drawn.log_probs[own]))
         return groups
 
     def _refilled(self, inputs: list[dict[str, Any]], how: Resampling) -> list[dict[str, Any]]:
@@ -118,7 +135,8 @@ class SharedPrefixTrainer(GRPOTrainer):
             how.rounds,
         )
         self._log_metric("questions_drawn", drawn / len(questions))
-        self._waiting = [ids for group in groups for ids in group.completions]
+        known = [each for group in groups for each in group.log_probs or ()]
+        self._waiting = Drawn([ids for group in groups for ids in group.completions], known or None)
         return [row_of(group.question) for group in groups for _ in range(size)]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
