@@ -103,12 +103,15 @@ def run_experts(context: Context, stage: Experts, work: Path) -> StageResult:
         if not lesson.samples
     ]
     rows: Curve = []
+    trends: dict[str, str] = {}
     for lesson in taught:
         curve = load_curves(work / lesson.group / CURVES)
         rows += [row | {"step": row["step"] + lesson.before} for row in curve]
+        trends |= {f"{lesson.group} {name}": trend for name, trend in _trends(curve).items()}
         failures += faults(work / lesson.group / ROLLOUTS, context.name)
     drawn = [sample for lesson in taught for sample in lesson.samples]
-    return _learned(work, rows, drawn)._replace(failures=failures)
+    save_curves(rows, work / CURVES)
+    return StageResult(failures, _asked(drawn) | trends)
 
 
 class _Lesson(NamedTuple):
@@ -255,13 +258,18 @@ def _requests(context: Context) -> list[Phrase]:
 
 def _learned(work: Path, rows: Curve, samples: Sequence[Sample]) -> StageResult:
     save_curves(rows, work / CURVES)
+    return StageResult([], _asked(samples) | _trends(rows))
+
+
+def _asked(samples: Sequence[Sample]) -> dict[str, Any]:
     exams = Counter(sample.exam for sample in samples)
-    notes: dict[str, Any] = {"samples": len(samples), "of_exams": dict(sorted(exams.items()))}
-    for name in ("loss", "reward", "accuracy"):
-        values = [row[name] for row in rows if name in row]
-        if values:
-            notes[name] = f"{values[0]:.3f} to {values[-1]:.3f}"
-    return StageResult([], notes)
+    return {"samples": len(samples), "of_exams": dict(sorted(exams.items()))}
+
+
+def _trends(rows: Curve) -> dict[str, str]:
+    """First and last of what a curve tells."""
+    found = {name: [row[name] for row in rows if name in row] for name in ("loss", "reward", "accuracy")}
+    return {name: f"{values[0]:.3f} to {values[-1]:.3f}" for name, values in found.items() if values}
 
 
 def _on_step(context: Context, what: str = "") -> OnStep:
