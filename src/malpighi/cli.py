@@ -100,9 +100,11 @@ def run(
     as_json: Json = False,  # noqa: FBT002
 ) -> None:
     """Run a recipe's stages; what is finished in the run folder is kept, what was killed goes on."""
+    from malpighi.pipeline.ahead import default_workers
     from malpighi.pipeline.run import run as run_recipe
 
     chosen, root = _chosen(recipe, work, data, settings)
+    workers = workers or default_workers(chosen.threads)
     with ConsoleListener(errors if as_json else console, list(chosen.stages)) as listener:
         result = run_recipe(chosen, root, listener, workers)
     _show(root, as_json=as_json)

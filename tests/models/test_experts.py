@@ -38,10 +38,10 @@ GREEDY = Sampling(max_new_tokens=8)
 def trained(folder, seed, **settings):
     """A base with a LoRA adapter whose two matrices are random, as after some training."""
     settings = {"r": 32, "lora_alpha": 128, "target_modules": LANGUAGE, "task_type": "CAUSAL_LM"} | settings
+    torch.manual_seed(seed)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)
         model = get_peft_model(load_vlm(folder).model, LoraConfig(**settings))
-    torch.manual_seed(seed)
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.05)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from multiprocessing import active_children
 
 import pytest
 
@@ -59,10 +60,9 @@ def test_what_is_at_work_ends_when_the_caller_stumbles(work):
         with lanes([60, 60], 2, work.sleep):
             raise RuntimeError("boom")
 
-    begun = time.monotonic()
     with pytest.raises(RuntimeError, match="boom"):
         stumble()
-    assert time.monotonic() - begun < 50
+    assert not active_children()
 
 
 def test_ended_processes_are_gone(work):
@@ -90,6 +90,7 @@ def test_who_works_ahead_dies_with_a_killed_run(tmp_path):
         child = int(caller.stdout.readline())
         assert alive(child)
         time.sleep(5)  # until the child's interpreter is up
+        assert alive(child)
         caller.send_signal(signal.SIGKILL)
     for _ in range(50):
         if not alive(child):

@@ -3,7 +3,6 @@
 import errno
 import json
 import logging
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from malpighi.recipes.mini import mini
 from malpighi.records import Failure
 
 pytestmark = pytest.mark.usefixtures("untouched_process")
-run = partial(spine.run, workers=1)  # other processes would not know of the stages put here
+run = spine.run
 NAMES = ["data", "build", "align", "supervise", "reinforce", "classify", "evaluate", "report"]
 
 

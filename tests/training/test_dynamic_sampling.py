@@ -53,4 +53,5 @@ def test_further_questions_depend_on_seed_and_step_alone():
     drawn = list(how.further(7, asked))
     assert drawn == list(how.further(7, asked))
     assert sorted(drawn) == sorted(set(how.questions) - set(asked))
+    assert list(Resampling(3, ["a", "b", "a"], lambda *_: 0.0, seed=5).further(7, ["b"])) == ["a"]
     assert list(islice(how.further(8, asked), 9)) != drawn[:9]

@@ -179,5 +179,5 @@ def test_batches_that_do_not_split_evenly_are_refused(mini, tmp_path):
 
 
 def test_nothing_to_learn_from_is_refused(mini, tmp_path):
-    with pytest.raises(ConfigError, match=r"no sample to train on for align\.part; check the stage's tasks"):
+    with pytest.raises(ConfigError, match=r"no sample to train on for align\.part; check the data"):
         train_supervised(mini.load(), [], mini.pictures, FOUR, StageRuntime(tmp_path / "align.part"), 0)

@@ -231,6 +231,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _write(folder: Path, entries: ExpertsFile) -> None:
+    entries = msgspec.structs.replace(entries, adapters=dict(sorted(entries.adapters.items())))
     with replacing(folder / EXPERTS) as file:
         file.write(msgspec.json.format(msgspec.json.encode(entries), indent=1))
 

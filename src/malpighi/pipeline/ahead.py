@@ -29,9 +29,10 @@ _PR_SET_PDEATHSIG = 1
 _SECONDS_BETWEEN_LOOKS = 0.2
 
 
-def default_workers() -> int:
-    """Processes a run uses unless told: one per core, as training uses one thread; one on a GPU."""
-    return 1 if torch.cuda.is_available() else os.cpu_count() or 1
+def default_workers(threads: int) -> int:
+    """Processes that a command uses unless told: as many as keep its cores busy; one on a GPU."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 1 if torch.cuda.is_available() else max(cores // max(threads, 1), 1)
 
 
 def start(function: Callable[..., Any], *arguments: Any) -> BaseProcess:
@@ -52,8 +53,10 @@ def lanes(items: Sequence[Thing], workers: int, work: Callable[[list[Thing]], An
         workers: processes, this one included.
         work: picklable; does some of the items, and may be told of items that are done already.
     """
-    others = [start(work, list(items[lane::workers])) for lane in range(1, min(workers, len(items)))]
+    others: list[BaseProcess] = []
     try:
+        for lane in range(1, min(workers, len(items))):
+            others.append(start(work, list(items[lane::workers])))
         yield list(items[::workers])
         wait(others)
     finally:
@@ -78,6 +81,7 @@ def end(processes: Iterable[BaseProcess]) -> None:
 
 def _call(parent: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which ends this process
+    logging.captureWarnings(capture=True)  # into the run's log, as in the run itself
     _die_with(parent)
     try:
         function(*arguments)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from malpighi.models.classifier import load_classifier
 from malpighi.models.prompt import Prompt
 from malpighi.pipeline.ahead import lanes
 from malpighi.pipeline.context import Context, StageResult
+from malpighi.pipeline.folder import RunFolder
 from malpighi.pipeline.learning import answering
 from malpighi.pipeline.process import set_up
 from malpighi.pipeline.recipe import CLASSIFIER, Evaluate
@@ -85,6 +86,24 @@ def chosen_samples(context: Context, stage: Evaluate) -> list[Sample]:
     return chosen
 
 
+class _Late:
+    """The engine of a stage's model, which is not loaded where nothing is left to ask."""
+
+    def __init__(self, folder: RunFolder, source: str, batch_size: int) -> None:
+        self.folder = folder
+        self.source = source
+        self.batch_size = batch_size
+
+    @cached_property
+    def _engine(self) -> TransformersEngine:
+        vlm, route = answering(self.folder, self.source)
+        return TransformersEngine(vlm, batch_size=self.batch_size, route=route)
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
+        """The answers, in the order of the prompts."""
+        return self._engine.generate(prompts, sampling)
+
+
 def _ask_model(
     context: Context,
     stage: Evaluate,
@@ -93,8 +112,7 @@ def _ask_model(
     on_progress: Callable[[int, int], None],
 ) -> list[Failure]:
     name, source = model
-    vlm, route = answering(context.folder, source)
-    engine = TransformersEngine(vlm, batch_size=stage.batch_size, route=route)
+    engine = _Late(context.folder, source, stage.batch_size)
     made_from = context.folder.done(source)
     options = EvaluateOptions(
         model=name,

@@ -65,9 +65,11 @@ class RunFolder:
 
     def done(self, name: str) -> Done | None:
         """What a finished stage left; None where it is not finished, or finished by another release."""
-        path = self.stage(name) / "done.json"
-        found = from_json(path.read_bytes(), Done) if path.is_file() else None
-        return found if found is not None and found.version == FORMAT_VERSION else None
+        try:
+            found = from_json((self.stage(name) / "done.json").read_bytes(), Done)
+        except FileNotFoundError:  # also where another process is putting a new one in its place
+            return None
+        return found if found.version == FORMAT_VERSION else None
 
     def begin(self, name: str, inputs: str) -> Path:
         """The working folder of a stage: what an earlier attempt with the same inputs left, or an empty one.

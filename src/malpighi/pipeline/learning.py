@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from malpighi.errors import ConfigError
 from malpighi.models.adapters import read_experts, start_experts
@@ -174,9 +175,10 @@ def start_model(context: Context, stage: str) -> Vlm:
 def answering(folder: RunFolder, stage: str) -> tuple[Vlm, Callable[[Prompt], str] | None]:
     """The model of a finished stage as it answers, and what routes prompts where it carries experts."""
     experts = folder.stage(stage) / EXPERTS_FOLDER
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     if not experts.is_dir():
-        return load_vlm(folder.stage(stage) / "model"), None
-    base = load_vlm(experts / read_experts(experts).base)
+        return load_vlm(folder.stage(stage) / "model", device=device), None
+    base = load_vlm(experts / read_experts(experts).base, device=device)
     return load_experts(base, experts), Router.load(experts).adapter_for
 
 

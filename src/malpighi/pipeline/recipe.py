@@ -6,6 +6,7 @@ import msgspec
 
 from malpighi.config import Settings, override
 from malpighi.errors import ConfigError, FormatVersionError
+from malpighi.evaluation.majority import MODEL as MAJORITY
 from malpighi.models.prompt import PromptStyle
 from malpighi.models.router_settings import RouterSettings
 from malpighi.models.sizes import TinySize
@@ -235,6 +236,16 @@ def check(recipe: Recipe) -> None:
                 f"({', '.join(before) or 'none'}); correct its settings"
             )
         before.add(name)
+        if isinstance(stage, Report):
+            _check_pairs(stage, recipe.stages[stage.evaluation])
+
+
+def _check_pairs(report: Report, evaluation: Stage) -> None:
+    assert isinstance(evaluation, Evaluate)
+    known = {*evaluation.models, CLASSIFIER, MAJORITY}
+    unknown = sorted({name for pair in report.pairs for name in pair} - known)
+    if unknown:
+        raise ConfigError(f"report.pairs names '{unknown[0]}', which is none of {', '.join(sorted(known))}")
 
 
 def needs(stage: Stage, stages: Mapping[str, Stage]) -> tuple[str, ...]:

@@ -110,26 +110,31 @@ class RunResult(NamedTuple):
     seconds: dict[str, float]
 
 
-def run(recipe: Recipe, root: Path, listener: Listener, workers: int = 0) -> RunResult:
+def run(recipe: Recipe, root: Path, listener: Listener, workers: int = 1) -> RunResult:
     """Run every stage that is not finished yet.
 
     Args:
         recipe: what to do.
         root: the run folder; an earlier run's is gone on with.
         listener: hears the progress.
-        workers: processes that work at once; the result does not depend on them. 0 takes one per core, and
-            one in all where there is a GPU.
+        workers: processes that work at once; the result does not depend on them. A script that asks for
+            more than one needs the usual `if __name__ == "__main__"`, as each imports it.
 
     Raises:
         UserError: anything a person can mend: settings, folders, permissions, a full disk, a second run.
     """
     check(recipe)
+    if torch.cuda.device_count() > 1:
+        raise UserError(
+            f"{torch.cuda.device_count()} GPUs are visible, and a stage trains on one; "
+            "choose it, e.g. CUDA_VISIBLE_DEVICES=0"
+        )
     folder = RunFolder(root)
     with _Mending(folder):
         with mending(root):
             root.mkdir(parents=True, exist_ok=True)
         with folder.locked():
-            return _run_stages(recipe, folder, listener, workers or ahead.default_workers())
+            return _run_stages(recipe, folder, listener, workers)
 
 
 def _run_stages(recipe: Recipe, folder: RunFolder, listener: Listener, workers: int) -> RunResult:
@@ -144,7 +149,7 @@ def _run_stages(recipe: Recipe, folder: RunFolder, listener: Listener, workers: 
             early = name in others
             if early:
                 listener.started(name, resumed=True)
-                ahead.wait([others.pop(name)])
+                ahead.wait([others[name]])
             done = folder.done(name)
             if done is not None and done.inputs == inputs[name]:
                 log.info("stage %s is finished already; kept", name)

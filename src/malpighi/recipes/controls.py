@@ -86,7 +86,7 @@ _EXPERTS = {
     for name, source in SOURCES.items()
     if name.startswith("stages.reinforce")
 }
-_DAPO = "paper: DAPO 4.1, which Patho-R1 3.4 follows"
+_DAPO = "paper: DAPO 4.1, which Patho-R1 3.4 names without a number"
 
 CONTROL_SOURCES: dict[str, str] = (
     {
@@ -110,6 +110,6 @@ CONTROL_SOURCES: dict[str, str] = (
         "stages.dapo.train.beta": f"{_DAPO}: no KL",
         "stages.dapo.train.resample": "our choice: rounds; DAPO's script draws up to ten batches",
         "stages.dapo.train.overlong_buffer": "our choice: a quarter of the length (DAPO: a fifth)",
-        "stages.dapo.train.rewards": "paper: Patho-R1 3.4: with the soft overlong penalty",
+        "stages.dapo.train.rewards": "paper: Patho-R1 3.4: a penalty of length; its weight is our reading",
     }
 )

@@ -1,6 +1,6 @@
 """Patho-R1 (its training stages): continued pre-training on captions, supervision, then GRPO or DAPO.
 
-    malpighi run patho_r1 --data FOLDER --set weights=FOLDER     Qwen2.5-VL weights, on one or more GPUs
+    malpighi run patho_r1 --data FOLDER --set weights=FOLDER     Qwen2.5-VL weights, on a GPU
     malpighi run patho_r1 --set algorithm=dapo                   every stage in miniature, to see that it runs
 
 Source: Patho-R1, sections 3.2 to 3.4. The paper gives stages, data and rewards, and hardly a number; those
@@ -10,7 +10,6 @@ here are DAPO's own or our choice, and `malpighi settings patho_r1` says so of e
 from typing import NamedTuple
 
 from malpighi.errors import ConfigError
-from malpighi.grading.published import Mode
 from malpighi.models.prompt import PromptStyle
 from malpighi.models.sizes import TinySize
 from malpighi.pipeline.recipe import Build, Data, Evaluate, Phantom, Recipe, Reinforce, Report, Supervised
@@ -49,7 +48,6 @@ def patho_r1(
     weights: str = "",
     data: str = "",
     algorithm: str = "dapo",
-    reward: str = "robust",
     seed: int = 0,
 ) -> Recipe:
     """The recipe.
@@ -60,17 +58,15 @@ def patho_r1(
         weights: folder of the base model; "" builds a miniature with random weights.
         data: a data set or a folder of data sets; "" renders the phantom.
         algorithm: `grpo` or `dapo`; the paper trains both.
-        reward: `robust`, or `paper`, which takes nothing but a bare letter.
         seed: of every random choice.
 
     Raises:
-        ConfigError: an unknown size, algorithm or reward, or `paper` without weights.
+        ConfigError: an unknown size or algorithm, or `paper` without weights.
     """
     size = size or ("paper" if weights else "smoke")
     for what, found, known in (
         ("size", size, tuple(SIZES)),
         ("algorithm", algorithm, ALGORITHMS),
-        ("reward", reward, tuple(Mode)),
     ):
         if found not in known:
             raise ConfigError(f"patho_r1 has no {what} '{found}'; take {', '.join(known)}")
@@ -95,7 +91,7 @@ def patho_r1(
                 start="pretrain", tasks=TAUGHT, train=_supervised(steps.supervise, steps, 1e-5)
             ),
             "reinforce": Reinforce(
-                start="supervise", tasks=REWARDED, train=_reinforced(steps, algorithm, Mode(reward))
+                start="supervise", tasks=REWARDED, train=_reinforced(steps, dapo=algorithm == "dapo")
             ),
             "evaluate": Evaluate(
                 models={
@@ -125,9 +121,8 @@ def _supervised(count: int, steps: Steps, rate: float) -> SupervisedConfig:
     )
 
 
-def _reinforced(steps: Steps, algorithm: str, mode: Mode) -> ReinforceConfig:
-    parts = {"task": 1.0, "format": 1.0} | ({"overlong": -1.0} if algorithm == "dapo" else {})
-    dapo = algorithm == "dapo"
+def _reinforced(steps: Steps, *, dapo: bool) -> ReinforceConfig:
+    parts = {"task": 1.0, "format": 1.0} | ({"overlong": -1.0} if dapo else {})
     return ReinforceConfig(
         steps=steps.reinforce,
         prompts=steps.prompts,
@@ -135,13 +130,13 @@ def _reinforced(steps: Steps, algorithm: str, mode: Mode) -> ReinforceConfig:
         micro_batch=steps.micro_batch,
         max_new_tokens=steps.answer,
         learning_rate=1e-6,
-        loss=algorithm,
+        loss="dapo" if dapo else "grpo",
+        updates=4 if dapo else 1,
         beta=0.0 if dapo else 0.04,
         epsilon_high=0.28 if dapo else 0.2,
         resample=9 if dapo else 0,
         overlong_buffer=steps.answer // 4 if dapo else 0,
         rewards=dict.fromkeys(TaskKind, parts),
-        mode=mode,
         gradient_checkpointing=steps.on_gpu,
         precision="bf16" if steps.on_gpu else "fp32",
     )
@@ -150,7 +145,7 @@ def _reinforced(steps: Steps, algorithm: str, mode: Mode) -> ReinforceConfig:
 _CHOICE = "our choice"
 _PAPER = "paper: Patho-R1"
 _UNSAID = f"{_CHOICE}; the paper gives none"
-_DAPO = "upstream: DAPO (paper 4.1 and its script), which Patho-R1 3.4 follows"
+_DAPO = "upstream: DAPO (paper 4.1 and its script), which Patho-R1 3.4 names without a number"
 _CLIP = "upstream default: transformers"
 
 SOURCES: dict[str, str] = {
@@ -178,8 +173,8 @@ SOURCES: dict[str, str] = {
     "stages.reinforce.train.steps": f"{_CHOICE}: about one epoch of the paper's 10 thousand questions",
     "stages.reinforce.train.max_grad_norm": _CLIP,
     "stages.reinforce.train.beta": "upstream: DeepSeekMath's GRPO",
-    "stages.reinforce.train.rewards": f"{_PAPER} 3.4: accuracy + format",
-    "stages.reinforce.train.mode": f"{_CHOICE}: reward=paper takes nothing but a bare letter",
+    "stages.reinforce.train.rewards": f"{_PAPER} 3.4: accuracy + format; equal weights are our reading",
+    "stages.reinforce.train.mode": f"{_CHOICE}: a named option counts too; the paper takes bare letters",
     "stages.evaluate": _CHOICE,
     "stages.report": _CHOICE,
 }
@@ -192,5 +187,7 @@ DAPO_SOURCES: dict[str, str] = {
     "stages.reinforce.train.learning_rate": _DAPO,
     "stages.reinforce.train.resample": f"{_DAPO}: up to ten draws",
     "stages.reinforce.train.overlong_buffer": f"{_CHOICE}: a quarter of the length (DAPO: a fifth)",
-    "stages.reinforce.train.rewards": f"{_PAPER} 3.4: accuracy + format + the soft overlong penalty",
+    "stages.reinforce.train.updates": f"{_CHOICE}: DAPO's script makes sixteen steps from one rollout",
+    "stages.reinforce.train.rewards": f"{_PAPER} 3.4: accuracy, format, soft overlong penalty; equal weights "
+    "are our reading",
 }

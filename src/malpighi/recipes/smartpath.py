@@ -1,6 +1,6 @@
 """SmartPath-R1 (its training stages): scale-dependent supervision, then experts by task-aware reinforcement.
 
-    malpighi run smartpath --data FOLDER --set weights=FOLDER    Qwen2.5-VL weights, on one or more GPUs
+    malpighi run smartpath --data FOLDER --set weights=FOLDER    Qwen2.5-VL weights, on a GPU
     malpighi run smartpath                                       every stage in miniature, to see that it runs
 
 Source: SmartPath-R1, sections 4.1, 4.2 and 4.6. The paper gives neither batch sizes nor lengths of training;

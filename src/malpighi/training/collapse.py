@@ -12,6 +12,10 @@ from transformers import TrainerCallback
 from malpighi.errors import DataError
 
 _SIGNS = {
+    "ungraded": (
+        "no completion could be graded",
+        "see the faults in rollouts.jsonl, and mend the grader or the samples",
+    ),
     "frac_reward_zero_std": (
         "no question had two completions of different reward: there is nothing left to learn from",
         "raise the temperature, give harder questions, or set resample above 0",
@@ -41,7 +45,7 @@ class Collapse(TrainerCallback):
             meaning, remedy = _SIGNS[found]
             raise DataError(
                 f"the policy has collapsed: over the last {self.patience} steps (to {state.global_step}) "
-                f"{meaning}; {remedy}, or set patience=0 to go on regardless"
+                f"{meaning}; {remedy}. With another setting the stage starts anew"
             )
 
 

@@ -30,7 +30,7 @@ class Group(NamedTuple):
     question: str
     completions: list[list[int]]
     rewards: list[float | None]
-    log_probs: list[list[float]] | None = None
+    log_probs: list[list[float | None]] | None = None
 
     @property
     def dull(self) -> bool:
@@ -45,7 +45,7 @@ class Resampling:
 
     Attributes:
         rounds: draws of further questions per step, at most.
-        questions: ids to draw them from.
+        questions: ids to draw them from; one that stands there twice is twice as likely to come early.
         judge: grades a completion.
         seed: of the order of further questions.
     """
@@ -56,13 +56,16 @@ class Resampling:
     seed: int
 
     def further(self, step: int, asked: Sequence[str]) -> Iterator[str]:
-        """Questions that are not among those asked, in an order that depends on seed and step alone.
+        """Questions that are not among those asked, each once, in an order that seed and step alone decide.
 
         What a resumed step draws is what the interrupted one would have drawn. Ends when all were drawn.
         """
-        rest = sorted(set(self.questions) - set(asked))
-        for index in np.random.default_rng([self.seed, step]).permutation(len(rest)):
-            yield rest[index]
+        met = set(asked)
+        for index in np.random.default_rng([self.seed, step]).permutation(len(self.questions)):
+            question = self.questions[index]
+            if question not in met:
+                met.add(question)
+                yield question
 
 
 def refill(

@@ -1,13 +1,15 @@
 """Reinforcement: GRPO and DAPO on TRL, each prompt computed once for its group, rewarded by our graders.
 
 Source: SmartPath-R1 eq. 2-5 and section 4.6 (GRPO: beta .001, epsilon .2, G = 8, reward = task + lambda *
-format); Patho-R1 3.4 (DAPO: token-level loss, clip-higher, no KL).
-Departs: the task reward is the robust grader's score by default (order-free detection, effective-order BLEU):
+format); DAPO (arXiv 2503.14476: token-level loss, clip-higher, no KL), which Patho-R1 3.4 names.
+Departs: SmartPath-R1's eq. 2 has one ratio for a whole output; TRL's `grpo` has one per token, and its mean.
+The task reward is the robust grader's score by default (order-free detection, effective-order BLEU):
 the paper's AP50 pays for listing boxes for ever, its BLEU-4 gives nothing to a right answer of three words.
 """
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -157,6 +159,11 @@ def train_reinforce(
         raise ConfigError(
             f"micro_batch {config.micro_batch} does not divide {config.prompts} x {config.group}"
         )
+    if config.save_every % config.updates:
+        raise ConfigError(
+            f"save_every {config.save_every} is no multiple of updates {config.updates}; a checkpoint "
+            "between two steps of one rollout would lose the rest of it"
+        )
     checkpoint = runtime.last_checkpoint()
     rollouts = RolloutFile(runtime.folder / ROLLOUTS, step_of(checkpoint) if checkpoint else 0)
     by_id = {sample.id: sample for sample in samples}
@@ -168,11 +175,13 @@ def train_reinforce(
         tuple(vlm.token_id(token) for token in VISION_TOKENS),
     )
 
+    @lru_cache(maxsize=4 * config.prompts * config.updates)
     def ask(key: str) -> Encoded:
         return encode_one(pictures.prompt(by_id[key]), None, vlm)
 
     rewards = Rewards(samples, pictures, grade_text, config, ends, rollouts)
-    resampling = Resampling(config.resample, list(by_id), rewards.judge, seed) if config.resample else None
+    questions = [sample.id for sample in samples]
+    resampling = Resampling(config.resample, questions, rewards.judge, seed) if config.resample else None
 
     def make() -> GRPOTrainer:
         return SharedPrefixTrainer(
@@ -203,6 +212,7 @@ def _arguments(
         max_steps=config.steps,
         per_device_train_batch_size=config.micro_batch,
         gradient_accumulation_steps=config.prompts * config.group // config.micro_batch,
+        steps_per_generation=config.updates * config.prompts * config.group // config.micro_batch,
         num_generations=config.group,
         max_completion_length=config.max_new_tokens,
         temperature=config.temperature,
@@ -231,7 +241,8 @@ def _arguments(
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
         use_vllm=bool(config.vllm),
-        vllm_mode=config.vllm or "colocate",
+        vllm_mode="colocate" if config.vllm in ("", "colocate") else "server",
+        vllm_server_base_url=config.vllm if config.vllm not in ("", "colocate") else None,
         vllm_gpu_memory_utilization=config.vllm_memory,
         generation_kwargs=sampling(config.group, suppressed) if config.vllm else None,
     )

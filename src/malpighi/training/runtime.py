@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import math
 import shutil
 import sys
 import warnings
@@ -53,7 +54,7 @@ class StageRuntime:
 
         A checkpoint killed while being written lacks the trainer state, saved last; it is dropped.
         """
-        whole = [c for c in self.checkpoints.glob("checkpoint-*") if (c / "trainer_state.json").is_file()]
+        whole = [c for c in self.checkpoints.glob("checkpoint-*") if _readable(c / "trainer_state.json")]
         for broken in set(self.checkpoints.glob("checkpoint-*")) - set(whole):
             shutil.rmtree(broken)
         return get_last_checkpoint(str(self.checkpoints)) if whole else None
@@ -61,6 +62,14 @@ class StageRuntime:
     def save(self, vlm: Vlm, model: Any) -> None:
         """Save what was trained; an adapter is merged, and kept beside."""
         save_trained(vlm, model, self.model)
+
+
+def _readable(path: Path) -> bool:
+    try:
+        json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def step_of(checkpoint: str) -> int:
@@ -104,11 +113,13 @@ class Progress(TrainerCallback):
     ) -> None:
         """Pass the logged numbers on; raise when the loss is not finite."""
         values = {k: float(v) for k, v in (logs or {}).items() if isinstance(v, int | float)}
-        loss = values.get("loss")
-        if loss is not None and not torch.isfinite(torch.tensor(loss)):
-            raise DataError(
-                f"the loss became {loss} at step {state.global_step}; lower the learning rate and run again"
-            )
+        for name in ("loss", "grad_norm"):
+            value = values.get(name, 0.0)
+            if not math.isfinite(value):
+                raise DataError(
+                    f"the {name} became {value} at step {state.global_step}; "
+                    "lower the learning rate and run again"
+                )
         if self.on_step is not None:
             self.on_step(int(state.global_step), int(state.max_steps), values)
 
@@ -156,15 +167,25 @@ def fit(make_trainer: Callable[[], Trainer], vlm: Vlm, runtime: StageRuntime) ->
         trainer = make_trainer()
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(Progress(runtime.on_step))
-        trainer.add_callback(_tensorboard(runtime.folder, step_of(checkpoint) if checkpoint else None))
+        trainer.add_callback(_tensorboard(runtime.folder, step_of(checkpoint) if checkpoint else 0))
         trainer.train(resume_from_checkpoint=checkpoint)
+        _refuse_broken(trainer.model, runtime.folder)
         runtime.save(vlm, trainer.model)
     return curves(trainer.state.log_history)
 
 
-def _tensorboard(folder: Path, step: int | None) -> TensorBoardCallback:
+def _refuse_broken(model: torch.nn.Module, folder: Path) -> None:
+    broken = [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]
+    if broken:
+        raise DataError(
+            f"training left {len(broken)} weights that are no numbers in {folder.name}, first {broken[0]}; "
+            "lower the learning rate and run again"
+        )
+
+
+def _tensorboard(folder: Path, done: int) -> TensorBoardCallback:
     """Writes the curves for TensorBoard into `folder/tensorboard`; what a resumed run repeats is replaced."""
-    return TensorBoardCallback(SummaryWriter(str(folder / "tensorboard"), purge_step=step))
+    return TensorBoardCallback(SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1))
 
 
 @contextmanager

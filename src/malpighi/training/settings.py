@@ -64,8 +64,10 @@ class ReinforceConfig(Settings, frozen=True):
     """Settings of the reinforcement stage.
 
     Attributes:
-        steps: optimizer steps; each samples fresh completions.
+        steps: optimizer steps.
         prompts: questions per step.
+        updates: steps made from one rollout of `updates` x `prompts` questions. With 1 every completion is
+            learned from under the very weights that drew it: its ratio is 1, and nothing is ever clipped.
         group: completions per question (G).
         max_new_tokens: longest completion, tokens.
         temperature: of sampling.
@@ -93,14 +95,15 @@ class ReinforceConfig(Settings, frozen=True):
             the stage stops as collapsed; 0 never stops.
         gradient_checkpointing: compute activations again in the backward pass rather than keep them.
         precision: `fp32`, or `bf16` for automatic mixed precision.
-        vllm: who draws the completions: "" the model itself, `colocate` vLLM on the same GPU, `server` a
-            running `trl vllm-serve`.
+        vllm: who draws the completions: "" the model itself, `colocate` vLLM on the same GPU, or the address
+            of a vLLM server, e.g. `http://localhost:8000`.
         vllm_memory: share of the GPU's memory that vLLM takes where it is colocated.
         lora: adapter instead of full fine-tuning.
     """
 
     steps: int
     prompts: int = 8
+    updates: int = 1
     group: int = 8
     max_new_tokens: int = 96
     temperature: float = 1.0
@@ -112,8 +115,8 @@ class ReinforceConfig(Settings, frozen=True):
     beta: float = 0.001
     epsilon: float = 0.2
     epsilon_high: float = 0.2
-    loss: str = "grpo"
-    scale_rewards: str = "group"
+    loss: Literal["grpo", "dapo"] = "grpo"
+    scale_rewards: Literal["group", "none"] = "group"
     micro_batch: int = 64
     log_every: int = 5
     save_every: int = 20
@@ -127,7 +130,7 @@ class ReinforceConfig(Settings, frozen=True):
     patience: int = 30
     gradient_checkpointing: bool = False
     precision: Literal["fp32", "bf16"] = "fp32"
-    vllm: Literal["", "colocate", "server"] = ""
+    vllm: str = ""
     vllm_memory: float = 0.3
     lora: Lora = Lora()
 

@@ -61,6 +61,8 @@ def train_supervised(
     Returns:
         One row per logged step: step, loss, entropy, token_accuracy, grad_norm, learning_rate.
     """
+    if not samples:
+        raise ConfigError(f"no sample to train on for {runtime.folder.name}; check the data")
     if config.batch_size % config.micro_batch:
         raise ConfigError(f"micro_batch {config.micro_batch} does not divide batch_size {config.batch_size}")
 

@@ -16,11 +16,12 @@ class Drawn(NamedTuple):
 
     Attributes:
         ids: token ids of each, the end token included.
-        log_probs: of each token as it was drawn; None where the trainer itself drew and can tell later.
+        log_probs: of each token as it was drawn, None for one that vLLM could not tell; None in all where the
+            trainer itself drew.
     """
 
     ids: list[list[int]]
-    log_probs: list[list[float]] | None
+    log_probs: list[list[float | None]] | None
 
 
 def sampling(group: int, suppressed: Sequence[int]) -> dict[str, Any]:
@@ -46,4 +47,5 @@ def draw_by_vllm(
     _, ids, log_probs, _ = generation.generate(
         prompts=rows, images=shown if any(shown) else None, num_generations=group
     )
-    return Drawn([list(each) for each in ids], [[float(token[0]) for token in each] for each in log_probs])
+    known = None if log_probs is None else [[token[0] for token in each] for each in log_probs]
+    return Drawn([list(each) for each in ids], known)
