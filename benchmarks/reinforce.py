@@ -8,7 +8,6 @@ of ratios (TRL over ours). Usage: python benchmarks/reinforce.py [--quick]
 import argparse
 import io
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from transformers import PrinterCallback, TrainerCallback
 from transformers.utils import logging as transformers_logging
@@ -186,9 +186,16 @@ def measure_memory(name, visual_tokens, new_tokens, group):
     with tempfile.TemporaryDirectory() as folder:
         world = World(visual_tokens, Path(folder) / "model")
         trainer = {"trl": stock, "ours": ours}[name](world, group, new_tokens)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        before = resident("VmRSS")
         trainer.train()
-        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e6)
+        print(resident("VmHWM") - before)
+
+
+def resident(name):
+    """Gigabytes of memory that Linux tells of this process: `VmRSS` now, `VmHWM` at its peak."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1e6
 
 
 def main():
@@ -196,7 +203,10 @@ def main():
     parser.add_argument("--quick", action="store_true", help="one shape, about a minute")
     parser.add_argument("--memory", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    settle(1)
+    if options.memory:
+        torch.set_num_threads(1)  # and let freed memory go, unlike `settle`
+    else:
+        settle(1)
     warnings.filterwarnings("ignore")
     transformers_logging.disable_progress_bar()
     if options.memory:
