@@ -74,21 +74,31 @@ def test_ended_processes_are_gone(work):
     assert done.exitcode == 0
 
 
-CALLER = """
-import sys, time
+AHEAD = """
+import time
 from malpighi.pipeline.ahead import start
 if __name__ == "__main__":
     print(start(time.sleep, 60).pid, flush=True)
     time.sleep(60)
 """
+POOL = """
+import os, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from malpighi.pipeline.ahead import die_with
+if __name__ == "__main__":
+    with ProcessPoolExecutor(1, get_context("spawn"), die_with, (os.getpid(),)) as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        pool.submit(time.sleep, 60).result()
+"""
 
 
-def test_who_works_ahead_dies_with_a_killed_run(tmp_path):
+@pytest.mark.parametrize("calls", [AHEAD, POOL])
+def test_who_works_ahead_dies_with_a_killed_run(tmp_path, calls):
     script = tmp_path / "caller.py"
-    script.write_text(CALLER)
+    script.write_text(calls)
     with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as caller:
         child = int(caller.stdout.readline())
-        assert alive(child)
         time.sleep(5)  # until the child's interpreter is up
         assert alive(child)
         caller.send_signal(signal.SIGKILL)

@@ -82,7 +82,7 @@ def end(processes: Iterable[BaseProcess]) -> None:
 def _call(parent: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which ends this process
     logging.captureWarnings(capture=True)  # into the run's log, as in the run itself
-    _die_with(parent)
+    die_with(parent)
     try:
         function(*arguments)
     except Exception:
@@ -90,8 +90,12 @@ def _call(parent: int, function: Callable[..., Any], arguments: tuple[Any, ...])
         sys.exit(1)
 
 
-def _die_with(parent: int) -> None:
-    """End this process when its parent is gone: two must never work in one folder."""
+def die_with(parent: int) -> None:
+    """Let this process end when its parent is gone, were it killed: none may work on in the run's folder.
+
+    Args:
+        parent: the parent's process id, as the parent told it.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

@@ -19,6 +19,7 @@ from malpighi.datasets.split import Member, SplitPlan, assign, rule_text
 from malpighi.datasets.windows import Window, cut
 from malpighi.errors import ConfigError, DataError
 from malpighi.phantom.batch import render_part
+from malpighi.pipeline.ahead import die_with
 from malpighi.pipeline.context import Context, StageResult
 from malpighi.pipeline.recipe import Data
 from malpighi.records import Boxes, Failure, Item, MaskRef, Sample
@@ -113,7 +114,8 @@ def _phantom(
     ]
     items: list[Item] = []
     # Fresh processes: a fork of a process that runs torch's threads may hang.
-    with ProcessPoolExecutor(min(os.cpu_count() or 1, len(parts) or 1), get_context("spawn")) as pool:
+    processes = min(os.cpu_count() or 1, len(parts) or 1)
+    with ProcessPoolExecutor(processes, get_context("spawn"), die_with, (os.getpid(),)) as pool:
         for done, rendered in enumerate(pool.map(render_part, parts), 1):
             items += rendered
             context.tell(done * PER_PART, len(parts) * PER_PART, "rendering")
