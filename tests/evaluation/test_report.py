@@ -273,6 +273,22 @@ def test_page_says_what_it_must(page):
     assert all(f'<section id="{link}">' in page for link in links)
 
 
+def test_the_ceiling_of_masks_is_told_where_there_is_one(page):
+    assert "ceiling" not in page
+    rows = the_rows(the_samples())
+    lifted = {"dice": 0.5, "task": 0.5, "dice_ceiling": 0.91}
+    rows = [
+        msgspec.structs.replace(
+            row, task=TaskKind.SEGMENTATION, grade=Grade(0.5, Status.OK, row.grade.parsed, lifted)
+        )
+        for row in rows
+        if row.task is TaskKind.DETECTION
+    ]
+    told = render(ReportInput("Masks", results(rows, (), Bootstrap(draws=50))))
+    assert "<td>Dice<small>ceiling 0.910</small></td>" in told
+    assert "The ceiling of a Dice is what the right boxes reach" in told
+
+
 def test_best_value_alone_is_bold(page):
     section = page[page.index('id="results"') : page.index('id="comparisons"')]
     for line in section.split("<tr>")[2:]:

@@ -114,6 +114,27 @@ def test_unreadable_answers_are_in_the_row():
     assert row.score.value == 0.7
 
 
+def a_mask_row(number, score, **parts) -> Prediction:
+    grade = Grade(score, Status.OK, [[0, 0, 1, 1]], {"dice": score, "task": score, **parts})
+    return a_row("m", "toy/masks", number, score, task=TaskKind.SEGMENTATION, truth=[], grade=grade)
+
+
+def test_the_ceiling_stands_beside_the_dice():
+    failed = a_row("m", "toy/masks", 3, 0.0, task=TaskKind.SEGMENTATION, grade=Grade(0.0, Status.MALFORMED))
+    rows = [a_mask_row(0, 0.5, dice_ceiling=0.9), a_mask_row(1, 0.7, dice_ceiling=0.8), failed]
+    found = results(rows, (), FAST)
+    assert found.rows[0].ceiling == pytest.approx(0.85), "a sample that failed has none"
+    assert "dice_ceiling" not in found.rows[0].metrics
+    assert "Dice (ceiling 0.850)" in shown(found)
+    assert to_dict(found)["rows"][0]["ceiling"] == pytest.approx(0.85)
+
+
+def test_rows_without_a_ceiling_claim_none():
+    found = results([a_mask_row(0, 0.5)], (), FAST)
+    assert found.rows[0].ceiling is None
+    assert "ceiling" not in shown(found)
+
+
 def test_an_exam_of_mixed_questions_claims_no_metric_as_its_score():
     closed = a_row("m", "e", 0, 1.0, task=TaskKind.VQA, truth="yes")
     words = Grade(0.4, Status.OK, "x", {"bleu4": 0.4, "exact": 0.0, "task": 0.4})

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from malpighi.errors import ConfigError, DataError
 from malpighi.geometry import Box, Frame, View
 from malpighi.grading.conduct import Length
-from malpighi.grading.grade import GRADERS, Reading, grade
+from malpighi.grading.grade import GRADERS, Reading, dice_ceiling, grade
 from malpighi.grading.masks import filled
 from malpighi.grading.published import Mode
 from malpighi.guidelines.pack import load_pack
@@ -170,6 +170,24 @@ def test_the_segmenter_gets_solid_boxes_once_and_image_size():
     assert verdict.parts["dice_filled"] == 0.0
     assert grade(OUTLINE, "[]", reading).score == 0.0
     assert len(seen) == 1, "no boxes, no segmenter"
+
+
+def test_the_ceiling_is_what_the_right_boxes_reach():
+    assert dice_ceiling(OUTLINE, READING) == 1.0
+    half = Reading(load_mask=load_mask, segment=lambda size, boxes: filled(boxes[:1], size))
+    assert dice_ceiling(OUTLINE, half) == grade(OUTLINE, "[[10,10,30,30]]", READING).score
+    beyond = sample(TaskKind.SEGMENTATION, MaskRef("m", (*BOXES, Box(300, 0, 400, 50))))
+    assert dice_ceiling(beyond, READING) == 1.0, "clipped like an answer"
+    assert dice_ceiling(FIND, READING) is None
+    with pytest.raises(ConfigError, match="load_mask"):
+        dice_ceiling(OUTLINE, Reading())
+
+
+@pytest.mark.parametrize("answer", ["[[10,10,30,30]]", "somewhere", ""])
+def test_the_ceiling_belongs_to_the_sample_and_not_to_the_answer(answer):
+    reading = Reading(load_mask=load_mask, ceiling=0.9)
+    assert grade(OUTLINE, answer, reading).parts["dice_ceiling"] == 0.9
+    assert "dice_ceiling" not in grade(OUTLINE, answer, READING).parts
 
 
 def test_a_worded_answer_among_options_is_a_choice():

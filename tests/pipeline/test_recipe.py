@@ -50,6 +50,12 @@ def test_every_stage_kind_survives_recipe_json():
     assert parse(msgspec.json.encode(saved)) == recipe()
 
 
+def test_a_recipe_json_from_before_segmenters_can_be_read():
+    saved = msgspec.to_builtins(Saved(version=SAVED_VERSION, recipe=recipe(), environment={}))
+    del saved["recipe"]["segmenter"]
+    assert parse(msgspec.json.encode(saved)).segmenter == "classical"
+
+
 @pytest.mark.parametrize("damaged", [b"{}", b"{", b'{"name": 3}', b'{"colour": "red"}'])
 def test_a_recipe_json_of_another_kind_is_refused(damaged):
     with pytest.raises(ConfigError, match="run the recipe again into a new folder"):

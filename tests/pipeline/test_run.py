@@ -136,11 +136,32 @@ def changed(*settings):
         ("seed=1", NAMES),
         ("threads=2", NAMES),
         ("prompt.think=false", NAMES),
+        ("segmenter=boxes", ["reinforce", "evaluate", "report"]),
         ("title=Another", []),
     ],
 )
 def test_a_setting_changes_its_stage_and_what_depends_on_it(setting, stages):
     assert changed(setting) == stages
+
+
+def test_a_segmenter_that_is_compared_with_nothing_changes_nothing():
+    boxes = ("reinforce.tasks=[detection]", "evaluate.tasks=[detection, vqa]")
+    assert stage_inputs(recipe(*boxes)) == stage_inputs(recipe(*boxes, "segmenter=boxes"))
+
+
+def test_the_files_of_the_segmenter_count(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "sam"}')
+    (tmp_path / "model.safetensors").write_bytes(b"12")
+    one = stage_inputs(recipe(f"segmenter={tmp_path}"))
+    (tmp_path / "model.safetensors").write_bytes(b"123")
+    other = stage_inputs(recipe(f"segmenter={tmp_path}"))
+    assert [name for name in NAMES if one[name] != other[name]] == ["reinforce", "evaluate", "report"]
+
+
+def test_a_segmenter_that_is_none_starts_nothing(tmp_path, worked):
+    with pytest.raises(ConfigError, match="set segmenter to classical, boxes, or the folder of a SAM"):
+        run(recipe("segmenter=medsam"), tmp_path / "run", Heard())
+    assert worked[0] == []
 
 
 def test_the_files_of_the_data_count(tmp_path):

@@ -21,6 +21,9 @@ from malpighi.records import Prediction, Status
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
+CEILING = "dice_ceiling"
+"""The part of a grade that is the sample's, not the answer's: the Dice of the right boxes."""
+
 
 @dataclass(frozen=True)
 class Confusion:
@@ -124,6 +127,12 @@ def part_means(rows: Sequence[Prediction]) -> dict[str, float]:
         ]
         means[name] = sum(found) / len(found)
     return means
+
+
+def ceiling(rows: Sequence[Prediction]) -> float | None:
+    """Mean Dice of the right boxes over the rows that were graded; None where no row tells it."""
+    found = [row.grade.parts[CEILING] for row in rows if CEILING in row.grade.parts]
+    return sum(found) / len(found) if found else None
 
 
 def collapse(rows: Sequence[Prediction], *, margin: float = 0.2) -> str:

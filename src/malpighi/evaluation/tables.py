@@ -70,6 +70,7 @@ class ExamRow(msgspec.Struct, frozen=True, kw_only=True):
         groups: patients, slides or source figures among them.
         score_name: what the score is for this exam, e.g. `accuracy`.
         score: mean grade with its interval.
+        ceiling: mean Dice of the right boxes through the same segmenter; None where no mask is asked for.
         metrics: further metrics by name, 0 to 1.
         invalid: share of answers that could not be read; they count as wrong.
         invalid_by_status: their number by status.
@@ -84,6 +85,7 @@ class ExamRow(msgspec.Struct, frozen=True, kw_only=True):
     groups: int
     score_name: str
     score: Estimate
+    ceiling: float | None = None
     metrics: dict[str, Estimate]
     invalid: float
     invalid_by_status: dict[str, int]
@@ -222,6 +224,7 @@ def _exam_row(rows: Cell, options: Bootstrap) -> ExamRow:
         groups=len(set(groups)),
         score_name=SCORE_NAMES[_score_part(rows)],
         score=mean_interval([row.grade.score for row in rows], groups, options),
+        ceiling=metrics.ceiling(rows),
         metrics=_metrics(rows, groups, options),
         invalid=metrics.invalid_rate(rows),
         invalid_by_status=metrics.invalid_counts(rows),
@@ -241,10 +244,9 @@ def _score_part(rows: Cell) -> str:
 
 
 def _metrics(rows: Cell, groups: Sequence[str], options: Bootstrap) -> dict[str, Estimate]:
+    elsewhere = ("task", metrics.CEILING, _score_part(rows))
     means = metrics.part_means(rows)
-    found = {
-        name: Estimate(value) for name, value in means.items() if name not in ("task", _score_part(rows))
-    }
+    found = {name: Estimate(value) for name, value in means.items() if name not in elsewhere}
     classes = metrics.shared_options(rows)
     if classes is None:
         return found
@@ -345,7 +347,8 @@ def _exam_table(results: Results) -> Table:
 
 def _exam(row: ExamRow) -> RichText:
     groups = f" in {row.groups} groups" if row.groups > 1 else " in one group"
-    return RichText(row.exam).append(f"\n{row.score_name}, {row.n}{groups}", style="dim")
+    ceiling = "" if row.ceiling is None else f" (ceiling {row.ceiling:.3f})"
+    return RichText(row.exam).append(f"\n{row.score_name}{ceiling}, {row.n}{groups}", style="dim")
 
 
 def _cell(row: ExamRow) -> RichText:

@@ -36,6 +36,7 @@ class Reading:
         load_mask: boolean mask (height, width) of a corpus key; needed for segmentation.
         segment: the mask (height, width) of an image of that size for boxes in image px, e.g. a promptable
             segmenter; None fills the boxes, whose Dice has a ceiling well below 1 (see `masks.filled`).
+        ceiling: what `dice_ceiling` gives for the sample; gives the part `dice_ceiling`.
         mode: how answers are read, what keeps the form, and which part is the score.
         length: how long the completion is and may be; gives the part `overlong`.
         pack: a guideline; gives the part `inconsistent`.
@@ -46,6 +47,7 @@ class Reading:
     truncated: bool = False
     load_mask: Callable[[str], masks.Mask] | None = None
     segment: Callable[[Size, tuple[Box, ...]], masks.Mask] | None = None
+    ceiling: float | None = None
     mode: Mode = Mode.ROBUST
     length: Length | None = None
     pack: Pack | None = None
@@ -83,8 +85,9 @@ def grade(sample: Sample, completion: str, reading: Reading | None = None) -> Gr
 
     Returns:
         Grade with the parts `task` (equal to the score), those of the sample's grader in `GRADERS`, `format`
-        (1 where the tags are kept), and the faults `repetition`, `mixing`, `overlong` (with `Reading.length`)
-        and `inconsistent` (with `Reading.pack`), where 0 is none and 1 the worst.
+        (1 where the tags are kept), the faults `repetition`, `mixing`, `overlong` (with `Reading.length`)
+        and `inconsistent` (with `Reading.pack`), where 0 is none and 1 the worst, and `dice_ceiling` (with
+        `Reading.ceiling`), which is the sample's and not the answer's.
 
     Raises:
         DataError: the sample's task and answer do not go together, or the view does not know the frame.
@@ -109,8 +112,25 @@ def grade(sample: Sample, completion: str, reading: Reading | None = None) -> Gr
             "task": score,
             **parts,
             **_faults(sample, completion, verdict, reading),
+            **({} if reading.ceiling is None else {"dice_ceiling": reading.ceiling}),
         },
     )
+
+
+def dice_ceiling(sample: Sample, reading: Reading) -> float | None:
+    """The Dice that the right boxes reach on the way of a reading: no more is to be expected of boxes.
+
+    Args:
+        sample: a segmentation; any other kind has no ceiling.
+        reading: gives `load_mask` and `segment`.
+
+    Returns:
+        0 to 1; None where the answer is no mask. A lucky answer can stand above it.
+    """
+    if not isinstance(sample.answer, MaskRef):
+        return None
+    view = _view(sample, reading)
+    return masks.dice(_mask(sample.answer.boxes, view, reading), _truth_mask(sample, reading))
 
 
 def _faults(sample: Sample, completion: str, verdict: Verdict, reading: Reading) -> dict[str, float]:
@@ -167,19 +187,14 @@ def _judge_boxes(sample: Sample, answer: str, reading: Reading) -> Verdict:
 
 
 def _judge_mask(sample: Sample, answer: str, reading: Reading) -> Verdict:
-    assert isinstance(sample.answer, MaskRef)
-    if reading.load_mask is None:
-        raise ConfigError(f"sample '{sample.id}' is a segmentation; pass Reading.load_mask to grade it")
     read = read_boxes(answer)
     if read.status is not Status.OK:
         return Verdict(read.status)
     view = _view(sample, reading)
     boxes = to_image(read.corners, view, reading.frame)
-    truth = reading.load_mask(sample.answer.key)
+    truth = _truth_mask(sample, reading)
     flat = masks.filled(boxes, view.image_size)
-    # Identical boxes add nothing to a union, but each costs the segmenter a pass.
-    solid = tuple(dict.fromkeys(box for box in boxes if box.area > 0))
-    mask = reading.segment(view.image_size, solid) if reading.segment and solid else flat
+    mask = _mask(boxes, view, reading)
     parts = {
         "dice": masks.dice(mask, truth),
         "dice_gain": masks.dice_gain(mask, truth),
@@ -187,6 +202,21 @@ def _judge_mask(sample: Sample, answer: str, reading: Reading) -> Verdict:
         "dice_filled": masks.dice(flat, truth),
     }
     return Verdict(read.status, [box.corners for box in boxes], parts)
+
+
+def _mask(boxes: tuple[Box, ...], view: View, reading: Reading) -> masks.Mask:
+    # Identical boxes add nothing to a union, but each costs the segmenter a pass.
+    solid = tuple(dict.fromkeys(box for box in map(view.clip, boxes) if box.area > 0))
+    if reading.segment is None or not solid:
+        return masks.filled(solid, view.image_size)
+    return reading.segment(view.image_size, solid)
+
+
+def _truth_mask(sample: Sample, reading: Reading) -> masks.Mask:
+    assert isinstance(sample.answer, MaskRef)
+    if reading.load_mask is None:
+        raise ConfigError(f"sample '{sample.id}' is a segmentation; pass Reading.load_mask to grade it")
+    return reading.load_mask(sample.answer.key)
 
 
 def _judge_words(sample: Sample, answer: str, reading: Reading) -> Verdict:

@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from malpighi.corpus import Corpus
-from malpighi.grading.grade import Reading, grade
+from malpighi.geometry import Box, Size
+from malpighi.grading.grade import Reading, dice_ceiling, grade
 from malpighi.models.pictures import Pictures
 from malpighi.models.prompt import Prompt
+from malpighi.models.segmenter import Segmenter, load_segmenter
 from malpighi.pipeline.folder import RunFolder
 from malpighi.pipeline.recipe import Data, Recipe
-from malpighi.records import Failure, Grade, Sample, Split
+from malpighi.records import Failure, Grade, MaskRef, Sample, Split
 
 Tell = Callable[[int, int, str], None]
 
@@ -49,6 +51,7 @@ class Context:
         self.name = name
         self.tell = tell
         self.workers = workers
+        self._ceilings: dict[str, float | None] = {}
 
     def elsewhere(self) -> "Context":
         """The same for another process, which nobody hears."""
@@ -65,6 +68,11 @@ class Context:
         """Opens images of the corpus at the model's resolution."""
         return Pictures(self.corpus.image_bytes, self.recipe.prompt)
 
+    @cached_property
+    def segmenter(self) -> Segmenter | None:
+        """What turns boxes into a mask, for rewards and examination alike; None fills the boxes."""
+        return load_segmenter(self.recipe.segmenter)
+
     def samples(self, split: Split) -> list[Sample]:
         """Samples of one split, in corpus order."""
         return self.corpus.samples(split=split)
@@ -79,12 +87,30 @@ class Context:
             reading: what the caller knows of how to read it; frame, view and masks are added here.
         """
         known = replace(
-            reading,
+            self.reading(sample, reading),
             view=prompt.views[0] if prompt.views else None,
             frame=self.recipe.prompt.facts.frame,
-            load_mask=self.load_mask,
         )
         return grade(sample, text, known)
+
+    def reading(self, sample: Sample, reading: Reading) -> Reading:
+        """What a reading needs of the run to compare masks: the right one, and the one that boxes give."""
+        if not isinstance(sample.answer, MaskRef):
+            return reading
+        segmenter = self.segmenter
+        if segmenter is None:
+            return replace(reading, load_mask=self.load_mask)
+
+        def segment(size: Size, boxes: tuple[Box, ...]) -> np.ndarray:
+            return segmenter.segment(self.corpus.image_bytes(sample.images[0].key), boxes)
+
+        return replace(reading, load_mask=self.load_mask, segment=segment)
+
+    def ceiling(self, sample: Sample) -> float | None:
+        """The Dice that the right boxes reach; computed once per sample. None where no mask is asked for."""
+        if sample.id not in self._ceilings:
+            self._ceilings[sample.id] = dice_ceiling(sample, self.reading(sample, Reading()))
+        return self._ceilings[sample.id]
 
     def load_mask(self, key: str) -> np.ndarray:
         """A mask of the corpus as a boolean array (row, column)."""

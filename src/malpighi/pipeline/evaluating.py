@@ -122,9 +122,9 @@ def _ask_model(
     )
 
     def grade_completion(sample: Sample, completion: Completion, prompt: Prompt) -> Grade:
-        return context.grade_text(
-            sample, completion.text, prompt, Reading(truncated=completion.finish == "length")
-        )
+        cut = completion.finish == "length"
+        reading = Reading(truncated=cut, ceiling=context.ceiling(sample))
+        return context.grade_text(sample, completion.text, prompt, reading)
 
     out = context.folder.predictions / f"{name}.jsonl"
     outcome = evaluate(engine, test, context.pictures.prompt, grade_completion, out, options, on_progress)
@@ -137,7 +137,8 @@ def _grade_image(context: Context) -> Callable[[Sample, str], Grade]:
 
     def grade_text(sample: Sample, text: str) -> Grade:
         view = View(sample.images[0].size) if sample.images else None
-        return grade(sample, text, Reading(view=view, frame=Frame.IMAGE, load_mask=context.load_mask))
+        reading = Reading(view=view, frame=Frame.IMAGE, ceiling=context.ceiling(sample))
+        return grade(sample, text, context.reading(sample, reading))
 
     return grade_text
 

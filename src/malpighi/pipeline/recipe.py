@@ -181,6 +181,8 @@ class Recipe(Settings, frozen=True, kw_only=True):
         seed: of every random choice.
         threads: torch CPU threads; fixed, so that a resumed run repeats a straight one.
         prompt: model family, templates and token budgets.
+        segmenter: what makes a mask of boxes, for rewards and examination alike: `boxes` fills them,
+            `classical` looks at the picture, a folder holds MedSAM or another SAM.
         stages: name -> settings, in the order they run.
         sources: dotted setting -> where its number comes from (paper, upstream default, our choice).
     """
@@ -191,6 +193,7 @@ class Recipe(Settings, frozen=True, kw_only=True):
     seed: int = 0
     threads: int = 1
     prompt: PromptStyle
+    segmenter: str = "classical"
     stages: dict[str, Stage]
     sources: dict[str, str] = msgspec.field(default_factory=dict)
 

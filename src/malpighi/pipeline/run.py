@@ -25,6 +25,7 @@ import malpighi
 from malpighi.config import digest
 from malpighi.durable import mending
 from malpighi.errors import UserError
+from malpighi.models.segmenter import fingerprint
 from malpighi.pipeline import ahead
 from malpighi.pipeline.context import Context, StageResult
 from malpighi.pipeline.evaluating import run_evaluate
@@ -47,12 +48,13 @@ from malpighi.pipeline.recipe import (
     Recipe,
     Reinforce,
     Report,
+    Stage,
     Supervised,
     check,
     needs,
 )
 from malpighi.pipeline.reporting import run_report
-from malpighi.records import Failure
+from malpighi.records import Failure, TaskKind
 
 log = logging.getLogger(__name__)
 
@@ -198,8 +200,13 @@ def stage_inputs(recipe: Recipe) -> dict[str, str]:
     for name, stage in recipe.stages.items():
         parents = [hashes[parent] for parent in needs(stage, recipe.stages)]
         files = listing(Path(stage.folder)) if isinstance(stage, Data) and stage.folder else []
-        hashes[name] = digest(common, name, stage, parents, files)
+        masks = [fingerprint(recipe.segmenter)] if _compares_masks(stage) else []
+        hashes[name] = digest(common, name, stage, parents, files, *masks)
     return hashes
+
+
+def _compares_masks(stage: Stage) -> bool:
+    return isinstance(stage, Reinforce | Experts | Evaluate) and TaskKind.SEGMENTATION in stage.tasks
 
 
 def _run_stage(context: Context, stage: object, inputs: str, listener: Listener) -> Done:

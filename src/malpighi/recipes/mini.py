@@ -162,6 +162,7 @@ _LORA = f"{_SMARTPATH} 4.6 has rank 32, alpha 128; the miniature trains every we
 # Where each number comes from; a name stands for everything below it.
 SOURCES: dict[str, str] = {
     "seed": _CHOICE,
+    "segmenter": f"{_CHOICE}: no weights, milliseconds a picture ({_SMARTPATH} eq. 8 has MedSAM)",
     "threads": f"{_CHOICE}: steps this small are no faster on two",
     "prompt": _CHOICE,
     "prompt.budgets": f"{_CHOICE}: 16 tokens a picture, so that a step takes half a second on two cores "
