@@ -90,6 +90,32 @@ def miniatures(tmp_path_factory, phantom_items):
     return miniature
 
 
+@pytest.fixture(scope="session")
+def sam_folder(tmp_path_factory):
+    """A SAM of 64 px in miniature, saved as transformers saves it; its masks are neither empty nor full."""
+    import torch
+    from transformers import SamConfig, SamModel
+
+    config = SamConfig(
+        vision_config={
+            "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 64,
+            "output_channels": 16, "num_pos_feats": 8, "window_size": 0, "global_attn_indexes": [0],
+        },
+        prompt_encoder_config={"hidden_size": 16, "image_size": 64, "mask_input_channels": 4},
+        mask_decoder_config={
+            "hidden_size": 16, "mlp_dim": 16, "num_attention_heads": 2, "iou_head_hidden_dim": 16,
+        },
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        model = SamModel(config)
+        for weights in model.parameters():
+            weights.normal_(0, 0.4)
+    folder = tmp_path_factory.mktemp("sam")
+    model.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def untouched_process():
     """Put back what a run changes in its process: threads, determinism, log handlers."""

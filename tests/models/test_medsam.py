@@ -1,4 +1,4 @@
-"""MedSAM's path against one written out here, on a tiny SAM with random weights that is saved and loaded."""
+"""MedSAM's path against one written out here, on a tiny SAM with random weights, saved and loaded."""
 
 import io
 import json
@@ -9,42 +9,19 @@ import pytest
 import torch
 from PIL import Image
 from torch.nn import functional
-from transformers import SamConfig, SamModel
+from transformers import SamModel
 
 from malpighi.errors import ConfigError, DataError
 from malpighi.geometry import Box
 from malpighi.models.medsam import load_medsam, preprocessed, scaled
 
-SIDE = 64  # the published side is 1024; the configuration says which
+SIDE = 64  # of the checkpoint; the published side is 1024
 BOXES = [Box(3, 5, 40, 30), Box(20, 2, 88, 57), Box(0, 0, 90, 60)]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A checkpoint on disk whose masks are neither empty nor full."""
-    config = SamConfig(
-        vision_config={
-            "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": SIDE,
-            "output_channels": 16, "num_pos_feats": 8, "window_size": 0, "global_attn_indexes": [0],
-        },
-        prompt_encoder_config={"hidden_size": 16, "image_size": SIDE, "mask_input_channels": 4},
-        mask_decoder_config={
-            "hidden_size": 16, "mlp_dim": 16, "num_attention_heads": 2, "iou_head_hidden_dim": 16,
-        },
-    )  # fmt: skip
-    torch.manual_seed(0)
-    model = SamModel(config)
-    with torch.no_grad():
-        for weights in model.parameters():
-            weights.normal_(0, 0.4)
-    path = tmp_path_factory.mktemp("sam")
-    model.save_pretrained(path)
-    return path
-
-
 @pytest.fixture
-def segmenter(folder):
-    return load_medsam(folder)
+def segmenter(sam_folder):
+    return load_medsam(sam_folder)
 
 
 @pytest.fixture
@@ -146,9 +123,9 @@ def by_hand(model, array, box):
 
 
 @pytest.mark.parametrize("box", BOXES)
-def test_a_mask_is_that_of_the_parts_written_out(folder, segmenter, box):
+def test_a_mask_is_that_of_the_parts_written_out(sam_folder, segmenter, box):
     array = pixels()
-    expected = by_hand(SamModel.from_pretrained(folder).eval(), array, box)
+    expected = by_hand(SamModel.from_pretrained(sam_folder).eval(), array, box)
     assert 0 < expected.mean() < 1
     found = segmenter.segment(png(array), [box])
     assert found.shape == (60, 90)
@@ -178,9 +155,9 @@ def test_an_image_is_encoded_once(segmenter, encoded):
     assert len(encoded) == 2
 
 
-def test_few_images_are_remembered(folder, monkeypatch):
+def test_few_images_are_remembered(sam_folder, monkeypatch):
     monkeypatch.setattr("malpighi.models.medsam.KEPT_IMAGES", 1)
-    segmenter, one, other = load_medsam(folder), png(pixels()), png(pixels(seed=1))
+    segmenter, one, other = load_medsam(sam_folder), png(pixels()), png(pixels(seed=1))
     for data in (one, one, other, one):
         segmenter.segment(data, BOXES)
     assert segmenter._embedded.cache_info().misses == 3
@@ -207,11 +184,11 @@ def test_a_damaged_image_is_refused_and_not_remembered(segmenter, encoded):
     assert encoded == []
 
 
-def test_loading_draws_no_random_number(folder):
+def test_loading_draws_no_random_number(sam_folder):
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
-    load_medsam(folder)
+    load_medsam(sam_folder)
     assert torch.equal(torch.rand(4), expected)
 
 
@@ -224,10 +201,10 @@ def broken(folder, tmp_path, **config):
     return path
 
 
-def test_a_folder_without_a_sam_is_refused(folder, tmp_path):
+def test_a_folder_without_a_sam_is_refused(sam_folder, tmp_path):
     with pytest.raises(ConfigError, match="set segmenter to classical, boxes, or the folder of a SAM"):
         load_medsam(tmp_path / "nothing")
-    other = broken(folder, tmp_path, model_type="qwen2_5_vl")
+    other = broken(sam_folder, tmp_path, model_type="qwen2_5_vl")
     with pytest.raises(ConfigError, match="a model of type 'qwen2_5_vl', not 'sam'"):
         load_medsam(other)
     (other / "config.json").write_text("[")
@@ -236,8 +213,8 @@ def test_a_folder_without_a_sam_is_refused(folder, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut", "other"])
-def test_damaged_weights_are_refused(folder, tmp_path, damage):
-    path = broken(folder, tmp_path)
+def test_damaged_weights_are_refused(sam_folder, tmp_path, damage):
+    path = broken(sam_folder, tmp_path)
     weights = path / "model.safetensors"
     if damage == "gone":
         weights.unlink()

@@ -73,6 +73,22 @@ def test_a_reward_takes_the_same_way_in_the_models_frame(folder, segmenter):
         assert verdict.score == pytest.approx(context.ceiling(sample), abs=0.1), "boxes are whole numbers"
 
 
+def test_a_sam_of_the_recipe_encodes_a_picture_once_for_all_completions(folder, sam_folder):
+    context, encoded = context_of(folder, sam_folder), []
+    context.segmenter._model.vision_encoder.register_forward_hook(lambda *_: encoded.append(1))
+    assert context.segmenter is context_of(folder, sam_folder).segmenter, "loaded once per process"
+    samples = outlined(context)[:2]
+    verdicts = [
+        _grade_image(context)(sample, text)
+        for sample in samples
+        for text in (right(sample), "[[5, 5, 60, 60], [30, 20, 70, 90]]", "[]", "nowhere")
+    ]
+    assert len(encoded) == len(samples)
+    for verdict, sample in zip(verdicts[::4], samples, strict=True):
+        assert verdict.score == verdict.parts["dice_ceiling"] == context.ceiling(sample)
+    assert verdicts[0].score != verdicts[0].parts["dice_filled"]
+
+
 def test_a_ceiling_is_computed_once(folder, monkeypatch):
     context, calls = context_of(folder, "classical"), []
     sample = outlined(context)[0]

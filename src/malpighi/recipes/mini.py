@@ -162,11 +162,11 @@ _LORA = f"{_SMARTPATH} 4.6 has rank 32, alpha 128; the miniature trains every we
 # Where each number comes from; a name stands for everything below it.
 SOURCES: dict[str, str] = {
     "seed": _CHOICE,
-    "segmenter": f"{_CHOICE}: no weights, milliseconds a picture ({_SMARTPATH} eq. 8 has MedSAM)",
     "threads": f"{_CHOICE}: steps this small are no faster on two",
     "prompt": _CHOICE,
     "prompt.budgets": f"{_CHOICE}: 16 tokens a picture, so that a step takes half a second on two cores "
     f"({_SMARTPATH} 4.6 has 256 for regions and 1024 for slides)",
+    "segmenter": f"{_CHOICE}: needs no weights and milliseconds a picture ({_SMARTPATH} eq. 8: MedSAM)",
     "stages.data": _CHOICE,
     "stages.data.windows": f"{_CHOICE}: a window holds a handful of objects, whose boxes fit the answer",
     "stages.data.max_boxes": f"{_CHOICE}: six boxes are about 90 tokens",

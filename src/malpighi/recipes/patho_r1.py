@@ -154,6 +154,7 @@ SOURCES: dict[str, str] = {
     "prompt": _CHOICE,
     "prompt.system": f"{_CHOICE}: our words for what the authors' README describes",
     "prompt.budgets": f"{_CHOICE}: SmartPath-R1's",
+    "segmenter": f"{_CHOICE}: nothing here asks for a mask",
     "stages.data": _CHOICE,
     "stages.build": _CHOICE,
     "stages.build.weights": f"{_PAPER} 3.2: Qwen2.5-VL of 3 or 7 billion parameters",

@@ -132,6 +132,7 @@ SOURCES: dict[str, str] = {
     "prompt": _CHOICE,
     "prompt.system": f"{_PAPER}, Table 1",
     "prompt.budgets": f"{_PAPER} 4.2: 256 tokens a region, 1024 a slide; 256 for cells is our choice",
+    "segmenter": f"{_CHOICE}, needs no weights; {_PAPER} eq. 8 has MedSAM: segmenter=FOLDER",
     "stages.data": _CHOICE,
     "stages.build": _CHOICE,
     "stages.build.weights": f"{_PAPER} 4.1: Qwen2.5-VL; its size is not said",
