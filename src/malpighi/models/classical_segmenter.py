@@ -41,9 +41,7 @@ KEPT_IMAGES = 64
 _LEVELS = 6  # of each stain
 _ROUNDS = 2
 _CERTAINTY = 3.0  # log-odds of the object at the middle of its box; 0 on the ellipse, -3 in the corners
-_REACH = (
-    0.7  # an object at the edge of the picture goes on beyond: its box there ends at this part of its radius
-)
+_REACH = 0.7  # of its radius, where the edge of the picture ends the box: the object goes on beyond
 _SURROUNDINGS = 0.2  # of the box's sides
 _RARE = 5e-4  # share that every colour has at least
 _GRAIN = 0.02  # blur of the evidence, of the box's mean side

@@ -15,7 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from malpighi.config import digest
+from malpighi.errors import DataError
 from malpighi.geometry import Box
+from malpighi.models.adapters import base_fingerprint
 from malpighi.models.classical_segmenter import VERSION, ClassicalSegmenter
 from malpighi.models.medsam import check_sam, load_medsam
 
@@ -59,7 +61,9 @@ def load_segmenter(name: str) -> Segmenter | None:
 
 
 def fingerprint(name: str) -> str:
-    """Hash of what a segmenter's masks depend on; of a checkpoint the configuration and the files' sizes.
+    """Hash of what a segmenter's masks depend on; of a checkpoint the configuration and the weights.
+
+    Weights that are no safetensors are told apart by the sizes of their files alone.
 
     Raises:
         ConfigError: the folder holds no SAM.
@@ -70,5 +74,9 @@ def fingerprint(name: str) -> str:
         return digest(name, VERSION)
     folder = Path(name)
     check_sam(folder)
-    sizes = sorted((path.name, path.stat().st_size) for path in folder.iterdir() if path.is_file())
-    return digest((folder / "config.json").read_text(encoding="utf-8"), sizes)
+    weights: object
+    try:
+        weights = base_fingerprint(folder)
+    except DataError:
+        weights = sorted((path.name, path.stat().st_size) for path in folder.iterdir() if path.is_file())
+    return digest((folder / "config.json").read_text(encoding="utf-8"), weights)

@@ -277,8 +277,7 @@ def _trends(rows: Curve) -> dict[str, str]:
 def _on_step(context: Context, what: str = "") -> OnStep:
     def tell(step: int, total: int, values: dict[str, float]) -> None:
         shown = ((name, values[name]) for name in ("loss", "reward", "accuracy") if name in values)
-        context.tell(
-            step, total, f"{what} " * bool(what) + "  ".join(f"{name} {value:.3f}" for name, value in shown)
-        )
+        told = (f"{name} {value:.3f}" for name, value in shown)
+        context.tell(step, total, "  ".join((what, *told)).strip())
 
     return tell
