@@ -155,15 +155,6 @@ def train_reinforce(
     """
     if len(samples) < config.prompts:
         raise ConfigError(f"{len(samples)} samples are fewer than the {config.prompts} prompts of one step")
-    if (config.prompts * config.group) % config.micro_batch:
-        raise ConfigError(
-            f"micro_batch {config.micro_batch} does not divide {config.prompts} x {config.group}"
-        )
-    if config.save_every % config.updates:
-        raise ConfigError(
-            f"save_every {config.save_every} is no multiple of updates {config.updates}; a checkpoint "
-            "between two steps of one rollout would lose the rest of it"
-        )
     checkpoint = runtime.last_checkpoint()
     rollouts = RolloutFile(runtime.folder / ROLLOUTS, step_of(checkpoint) if checkpoint else 0)
     by_id = {sample.id: sample for sample in samples}

@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from malpighi.config import Settings
+from malpighi.errors import ConfigError
 from malpighi.grading.published import Mode
 from malpighi.grading.reward import DEFAULT_WEIGHTS
 from malpighi.records import TaskKind
@@ -58,6 +59,11 @@ class SupervisedConfig(Settings, frozen=True):
     gradient_checkpointing: bool = False
     precision: Literal["fp32", "bf16"] = "fp32"
     lora: Lora = Lora()
+
+    def __post_init__(self) -> None:
+        """Refuse at once what would end the stage after those before it are trained."""
+        if self.batch_size % self.micro_batch:
+            raise ConfigError(f"micro_batch {self.micro_batch} does not divide batch_size {self.batch_size}")
 
 
 class ReinforceConfig(Settings, frozen=True):
@@ -133,6 +139,16 @@ class ReinforceConfig(Settings, frozen=True):
     vllm: str = ""
     vllm_memory: float = 0.3
     lora: Lora = Lora()
+
+    def __post_init__(self) -> None:
+        """Refuse at once what would end the stage after those before it are trained."""
+        if (self.prompts * self.group) % self.micro_batch:
+            raise ConfigError(f"micro_batch {self.micro_batch} does not divide {self.prompts} x {self.group}")
+        if self.save_every % self.updates:
+            raise ConfigError(
+                f"save_every {self.save_every} is no multiple of updates {self.updates}; a checkpoint "
+                "between two steps of one rollout would lose the rest of it"
+            )
 
 
 class ClassifyConfig(Settings, frozen=True):

@@ -63,8 +63,6 @@ def train_supervised(
     """
     if not samples:
         raise ConfigError(f"no sample to train on for {runtime.folder.name}; check the data")
-    if config.batch_size % config.micro_batch:
-        raise ConfigError(f"micro_batch {config.micro_batch} does not divide batch_size {config.batch_size}")
 
     def make() -> SFTTrainer:
         trainer = SFTTrainer(
