@@ -136,7 +136,7 @@ def changed(*settings):
         ("seed=1", NAMES),
         ("threads=2", NAMES),
         ("prompt.think=false", NAMES),
-        ("segmenter=classical", ["reinforce", "evaluate", "report"]),
+        ("segmenter=boxes", ["reinforce", "evaluate", "report"]),
         ("title=Another", []),
     ],
 )
@@ -146,7 +146,7 @@ def test_a_setting_changes_its_stage_and_what_depends_on_it(setting, stages):
 
 def test_a_segmenter_that_is_compared_with_nothing_changes_nothing():
     boxes = ("reinforce.tasks=[detection]", "evaluate.tasks=[detection, vqa]")
-    assert stage_inputs(recipe(*boxes)) == stage_inputs(recipe(*boxes, "segmenter=classical"))
+    assert stage_inputs(recipe(*boxes)) == stage_inputs(recipe(*boxes, "segmenter=boxes"))
 
 
 def test_the_files_of_the_segmenter_count(tmp_path):

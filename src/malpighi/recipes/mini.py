@@ -96,7 +96,6 @@ def mini(size: str = "", family: str = "qwen2_5_vl", data: str = "", seed: int =
         prompt=PromptStyle(
             family=family, system="short", budgets={Scale.CELL: 16, Scale.ROI: 16, Scale.SLIDE: 64}
         ),
-        segmenter="boxes",
         stages={
             "data": Data(
                 folder=data,
@@ -167,7 +166,7 @@ SOURCES: dict[str, str] = {
     "prompt": _CHOICE,
     "prompt.budgets": f"{_CHOICE}: 16 tokens a picture, so that a step takes half a second on two cores "
     f"({_SMARTPATH} 4.6 has 256 for regions and 1024 for slides)",
-    "segmenter": f"{_CHOICE}: what is graded is the miniature's boxes; `classical` makes masks of them",
+    "segmenter": f"{_CHOICE}: needs no weights",
     "stages.data": _CHOICE,
     "stages.data.windows": f"{_CHOICE}: a window holds a handful of objects, whose boxes fit the answer",
     "stages.data.max_boxes": f"{_CHOICE}: six boxes are about 90 tokens",
