@@ -31,7 +31,7 @@ def recipe(**stages):
         "data": Data(phantom=Phantom(cells=12, regions=6)),
         "build": Build(),
         "supervise": Supervised(
-            start="build", tasks=(TaskKind.VQA,), train=SupervisedConfig(steps=8, batch_size=4)
+            start="build", tasks=(TaskKind.VQA,), train=SupervisedConfig(steps=8, batch_size=4, micro_batch=4)
         ),
         "reinforce": Reinforce(start="supervise", tasks=(TaskKind.VQA,), train=ReinforceConfig(steps=2)),
         "classify": Classify(train=ClassifyConfig(steps=3)),
