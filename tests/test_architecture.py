@@ -15,19 +15,25 @@ ROOT = Path(__file__).parents[1]
 
 FLOORS = {
     **dict.fromkeys(("malpighi", "errors"), 0),  # the package's own name and version; what all may raise
-    **dict.fromkeys(("geometry", "config", "durable", "pixels"), 1),
+    **dict.fromkeys(("geometry", "resolution", "config", "durable", "pixels"), 1),
     **dict.fromkeys(("records", "corpus", "guidelines"), 2),
     **dict.fromkeys(("models", "slides", "grading"), 3),
     **dict.fromkeys(("inference", "datasets", "phantom"), 4),
     **dict.fromkeys(("curation", "training", "evaluation", "copilot"), 5),
     **dict.fromkeys(("pipeline", "recipes"), 6),
-    **dict.fromkeys(("terminal", "cli"), 7),
+    **dict.fromkeys(("terminal", "slide_cli", "cli"), 7),
 }
 # The only rooms that stand on a room of their own floor.
-STANDS_ON = {("corpus", "records"), ("recipes", "pipeline"), ("cli", "terminal")}
+STANDS_ON = {
+    ("corpus", "records"),
+    ("recipes", "pipeline"),
+    ("cli", "terminal"),
+    ("cli", "slide_cli"),
+    ("slide_cli", "terminal"),
+}
 
 # `malpighi --help` must answer at once, so each command imports what it needs.
-LATE_IMPORTS = {"malpighi.cli"}
+LATE_IMPORTS = {"malpighi.cli", "malpighi.slide_cli"}
 
 # The phantom draws in micrometres: it makes pixels at a scale, and converts none from one scale to another.
 SCALES = {"geometry", "phantom"}

@@ -189,6 +189,36 @@ def coarser(mpp: float | None, downsample: float) -> float | None:
     return None if mpp is None else mpp * downsample
 
 
+def shrinkage(mpp: float | None, target: float) -> float:
+    """By how much an image of `mpp` micrometres per pixel shrinks to have `target`; below 1 it grows.
+
+    Raises:
+        MissingScaleError: `mpp` is None; a scale is never assumed.
+
+    Example:
+        >>> shrinkage(0.25, 1.0)
+        4.0
+    """
+    return target / _scale(mpp)
+
+
+def on_level(region: Region, downsample: float) -> tuple[float, float, float, float]:
+    """Corners (x0, y0, x1, y1) of a region in the pixels of a level that is `downsample` times coarser.
+
+    Example:
+        >>> on_level(Region(8, 0, 16, 6), 4.0)
+        (2.0, 0.0, 6.0, 1.5)
+    """
+    x1, y1 = region.x + region.width, region.y + region.height
+    return (region.x / downsample, region.y / downsample, x1 / downsample, y1 / downsample)
+
+
+def on_slide(corners: tuple[float, float, float, float], downsample: float, mpp: float | None) -> Region:
+    """The region, level-0 px, of corners (x0, y0, x1, y1) on a level; the opposite of `on_level`."""
+    x0, y0, x1, y1 = (corner * downsample for corner in corners)
+    return Region(x0, y0, x1 - x0, y1 - y0, mpp)
+
+
 def _scale(mpp: float | None) -> float:
     if mpp is None or not math.isfinite(mpp) or mpp <= 0:
         raise MissingScaleError(

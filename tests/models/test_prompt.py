@@ -18,7 +18,6 @@ from malpighi.geometry import Box, Frame, View
 from malpighi.models.families import FAMILIES, family_named
 from malpighi.models.pictures import Pictures
 from malpighi.models.prompt import PromptStyle, build_prompt, shown_size, target_text
-from malpighi.models.resolution import fit, tokens
 from malpighi.models.templates import TEMPLATES
 from malpighi.records import (
     Boxes,
@@ -33,6 +32,7 @@ from malpighi.records import (
     Turn,
     option_label,
 )
+from malpighi.resolution import fit, tokens
 
 CLASSES = ("NILM", "ASC-US", "LSIL")
 STYLE = PromptStyle(family="qwen2_5_vl")

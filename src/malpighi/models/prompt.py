@@ -15,9 +15,9 @@ from malpighi.config import Settings, digest
 from malpighi.errors import ConfigError, DataError
 from malpighi.geometry import Box, View
 from malpighi.models.families import SPECIAL_TOKENS, TAGS, Family, family_named
-from malpighi.models.resolution import fit
 from malpighi.models.templates import BOX_UNITS, Template, template_named
 from malpighi.records import Choice, ImageRef, Sample, Scale, TaskKind, Text, Turn, option_label
+from malpighi.resolution import fit
 
 _BOX_TASKS = (TaskKind.DETECTION, TaskKind.SEGMENTATION)
 

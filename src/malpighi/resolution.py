@@ -7,7 +7,8 @@ Qwen2.5-VL, 32 for Qwen3-VL); M is the largest number of such tokens that one im
 import math
 
 from malpighi.errors import ConfigError, DataError
-from malpighi.geometry import Size
+
+Size = tuple[int, int]
 
 
 def fit(size: Size, max_tokens: int, pixels_per_token: int) -> Size:

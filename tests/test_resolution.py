@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 from malpighi.errors import ConfigError, DataError
-from malpighi.models.resolution import fit, tokens
+from malpighi.resolution import fit, tokens
 
 SIDES = st.one_of(st.integers(1, 400), st.integers(1, 200_000))
 BUDGETS = st.sampled_from([1, 2, 3, 16, 64, 256, 1024])

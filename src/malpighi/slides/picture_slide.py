@@ -1,0 +1,60 @@
+"""A plain picture as a slide of one level, decoded once and held whole."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from malpighi.geometry import Size
+from malpighi.pixels import decode_image
+from malpighi.slides.slide import WHITE, Level, Pixels, Slide, SlideFacts
+
+
+class PictureSlide(Slide):
+    """A JPEG, PNG or alike.
+
+    Args:
+        path: the file.
+        mpp: micrometres per pixel where the user states one; pictures state none that can be trusted.
+
+    Raises:
+        DataError: not a readable picture, or one of too many pixels to hold.
+    """
+
+    def __init__(self, path: Path, mpp: float | None = None) -> None:
+        self._rgb = np.asarray(decode_image(path.read_bytes()))
+        height, width = self._rgb.shape[:2]
+        levels = (Level((width, height), 1.0),)
+        source = "given" if mpp is not None else ""
+        super().__init__(path, SlideFacts(reader="picture", levels=levels, mpp=mpp, mpp_source=source))
+
+    def _decode(self, level: int, corner: tuple[int, int], size: Size, shrink: int) -> Pixels:
+        del level, shrink
+        return cut(self._rgb, corner, size)
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (PictureSlide, (self.path, self.facts.mpp))
+
+
+def cut(rgb: Pixels, corner: tuple[int, int], size: Size) -> Pixels:
+    """A rectangle of a picture; white where it reaches over the edge.
+
+    Args:
+        rgb: H x W x 3.
+        corner: (x, y) of the upper left corner, px; may be negative.
+        size: (width, height), px.
+
+    Example:
+        >>> cut(np.zeros((2, 2, 3), np.uint8), (1, 1), (2, 1))[0, :, 0].tolist()
+        [0, 255]
+    """
+    (x, y), (width, height) = corner, size
+    out = np.full((height, width, 3), WHITE, dtype=np.uint8)
+    x0, y0 = max(x, 0), max(y, 0)
+    x1, y1 = min(x + width, rgb.shape[1]), min(y + height, rgb.shape[0])
+    if x1 > x0 and y1 > y0:
+        out[y0 - y : y1 - y, x0 - x : x1 - x] = rgb[y0:y1, x0:x1]
+    return out
