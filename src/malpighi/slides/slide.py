@@ -132,8 +132,8 @@ class Slide(ABC):
     def read(self, region: Region, size: Size) -> Pixels:
         """A region of the slide at a size; what lies outside of the slide is background.
 
-        The coarsest level that is fine enough is reduced by area; only level 0 is ever enlarged (bicubic). Memory
-        is bounded by the size asked for, not by the region.
+        The coarsest level that is fine enough is reduced by area; only level 0 is ever enlarged (bicubic).
+        Memory is bounded by the size asked for, not by the region.
 
         Args:
             region: level-0 px; may be fractional and may reach over the edge.
