@@ -1,3 +1,4 @@
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -97,6 +98,21 @@ def test_collapse_is_noticed_and_a_skewed_exam_is_not_blamed():
     assert metrics.collapse([a_row(1, 1) for _ in range(30)]) == ""
     assert metrics.collapse(same[:9]) == ""
     assert metrics.collapse([a_row(n % 3, None, status=Status.NO_ANSWER) for n in range(30)]) == ""
+
+
+def a_mask_row(dice, gain, number):
+    grade = Grade(dice, Status.OK, [[0, 0, 9, 9]], {"dice": dice, "dice_gain": gain})
+    return msgspec.structs.replace(a_row(0, 0, number=number), grade=grade, task=TaskKind.SEGMENTATION)
+
+
+def test_a_dice_that_the_whole_picture_has_too_is_noticed():
+    assert "above the whole picture as the answer it gains 0.000" in metrics.blindness(
+        [a_mask_row(0.7, 0.0, n) for n in range(20)]
+    )
+    assert metrics.blindness([a_mask_row(0.7, 0.3 * (n % 2), n) for n in range(20)]) == ""
+    assert metrics.blindness([a_mask_row(0.05, 0.0, n) for n in range(20)]) == ""
+    assert metrics.blindness([a_mask_row(0.7, 0.0, n) for n in range(9)]) == ""
+    assert metrics.blindness([a_row(1, 1) for _ in range(30)]) == ""
 
 
 @st.composite

@@ -152,6 +152,20 @@ def collapse(rows: Sequence[Prediction], *, margin: float = 0.2) -> str:
     return f"{share:.0%} of the answers are {name}; the commonest truth is {expected:.0%} of all"
 
 
+def blindness(rows: Sequence[Prediction], *, least: float = 0.02) -> str:
+    """A warning where masks reach a Dice that the whole picture reaches too; "" where not.
+
+    What is left above the whole picture (`dice_gain`) is then below `least`, however high the Dice.
+    """
+    graded = [row.grade.parts for row in rows if "dice_gain" in row.grade.parts]
+    if len(graded) < 10:
+        return ""
+    dice, gain = (sum(parts[name] for parts in graded) / len(graded) for name in ("dice", "dice_gain"))
+    if gain >= least or dice < 0.1:
+        return ""
+    return f"a Dice of {dice:.2f} says nothing: above the whole picture as the answer it gains {gain:.3f}"
+
+
 def _options(truth: Any) -> tuple[str, ...]:
     return tuple(truth["options"]) if isinstance(truth, dict) and "index" in truth else ()
 

@@ -228,7 +228,7 @@ def _exam_row(rows: Cell, options: Bootstrap) -> ExamRow:
         metrics=_metrics(rows, groups, options),
         invalid=metrics.invalid_rate(rows),
         invalid_by_status=metrics.invalid_counts(rows),
-        warning="" if first.model == MAJORITY else metrics.collapse(rows),
+        warning="" if first.model == MAJORITY else metrics.collapse(rows) or metrics.blindness(rows),
     )
 
 
