@@ -81,6 +81,14 @@ def test_the_mean_box_is_scaled_to_the_image():
     assert [row.grade.parts["ap_tie50"] for row in rows] == [1.0, 1.0]
 
 
+def test_the_whole_picture_is_answered_where_it_earns_more_than_the_mean_box():
+    corner = Boxes(tuple(Box(n, n, n + 2, n + 2) for n in range(20)))
+    full = Boxes((Box(0, 0, 100, 50),))
+    train = [a_sample(n, corner if n == 0 else full, task=TaskKind.DETECTION) for n in range(3)]
+    (row,) = majority_predictions(train, [a_sample(9, full, task=TaskKind.DETECTION)], grade)
+    assert (row.text, row.grade.score) == ("<answer>[[0, 0, 100, 50]]</answer>", 1.0)
+
+
 def test_empty_training_boxes_and_words():
     empty = a_sample(0, Boxes(()), task=TaskKind.DETECTION, exam="boxes")
     words = [
