@@ -26,8 +26,8 @@ def majority_predictions(
     A choice is answered with the option named most often in training; where the test sample does not offer
     that name, with the position that was right most often. An open question is answered with the most
     frequent text; detection and segmentation with one box, the mean training box scaled to the image or the
-    whole picture, whichever earns more on the first training samples. Ties go to the answer seen first. An exam
-    without training samples gets no rows, and the log says so.
+    whole picture, whichever earns more on the first training samples. Ties go to the answer seen first. An
+    exam without training samples gets no rows, and the log says so.
 
     Args:
         train: training samples, any exams.
