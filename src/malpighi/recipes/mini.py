@@ -56,8 +56,9 @@ class Steps(NamedTuple):
 # Average precision is 0 until boxes overlap by half; the overlap itself tells which way is better before.
 REWARDS = {task: dict(parts) for task, parts in DEFAULT_WEIGHTS.items()}
 REWARDS[TaskKind.DETECTION] = {"task": 1.0, "soft_f1": 2.0, "format": 1.0}
-# A box around the whole picture earns much Dice; an expert that is paid for Dice finds that out.
-REWARDS[TaskKind.SEGMENTATION] = {"dice_gain": 2.0, "format": 1.0}
+# A box around the whole picture earns much Dice, as an expert that is paid for Dice alone finds out; an expert
+# that is paid only for what it gains above the whole picture lets the Dice go.
+REWARDS[TaskKind.SEGMENTATION] = {"task": 1.0, "dice_gain": 1.0, "format": 1.0}
 
 # Small in language, which is templated here, to leave the time to seeing.
 MINIATURE = TinySize(hidden=128, layers=3, heads=4, kv_heads=2, feed_forward=384)
@@ -189,7 +190,7 @@ SOURCES: dict[str, str] = {
     "stages.reinforce.train.epsilon_high": f"{_SMARTPATH} 4.6: symmetric (Patho-R1's DAPO clips higher)",
     "stages.reinforce.train.weight_decay": f"{_SMARTPATH} 4.6",
     "stages.reinforce.train.rewards": f"{_SMARTPATH} eq. 5: task + lambda * format, lambda = 1; "
-    "the overlap beside average precision, and Dice above the whole picture, are our choice",
+    "the overlap beside average precision, and Dice above the whole picture beside Dice, are our choice",
     "stages.reinforce.train.temperature": f"{_CHOICE}: nearer to the likeliest answer, which is examined",
     "stages.reinforce.tasks": f"{_CHOICE}: where the grade is not the likelihood",
     "stages.reinforce.router": f"{_CHOICE}: fitted in seconds; more phrasings know more wordings",
