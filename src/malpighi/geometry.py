@@ -250,6 +250,16 @@ def level_corner(corner: tuple[int, int], downsample: float) -> tuple[int, int]:
     return (_round(corner[0] / downsample), _round(corner[1] / downsample))
 
 
+def px_of_level(pixels: float, downsample: float) -> int:
+    """A length in level-0 px as whole px of a level, the nearest number from 1 on.
+
+    Example:
+        >>> px_of_level(487, 2.0)
+        244
+    """
+    return max(1, _round(pixels / downsample))
+
+
 def magnification(mpp: float | None) -> float:
     """The nominal magnification that goes by a scale: the usual one (10 um / mpp) nearest on a log scale.
 
