@@ -203,6 +203,26 @@ def shrinkage(mpp: float | None, target: float) -> float:
     return target / _scale(mpp)
 
 
+def mpp_of_extent(microns: float, pixels: float) -> float:
+    """Micrometres per pixel where `pixels` pixels span `microns` micrometres.
+
+    Example:
+        >>> mpp_of_extent(10_000, 40_000)
+        0.25
+    """
+    return microns / pixels
+
+
+def downsample_of(full: Size, level: Size) -> float:
+    """How many level-0 px make one px of a level: the mean of the ratios of both sides, as OpenSlide counts.
+
+    Example:
+        >>> downsample_of((4000, 2000), (1000, 499))
+        4.004008016032064
+    """
+    return (full[0] / level[0] + full[1] / level[1]) / 2
+
+
 def on_level(region: Region, downsample: float) -> tuple[float, float, float, float]:
     """Corners (x0, y0, x1, y1) of a region in the pixels of a level that is `downsample` times coarser.
 
