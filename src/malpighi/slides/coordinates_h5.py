@@ -209,7 +209,7 @@ def _from_trident(corners_N2: NDArray[np.int64], attributes: dict[str, Any]) -> 
     else:
         ratio = float(attributes["level0_magnification"]) / float(attributes["target_magnification"])
         extent = round(size * ratio)
-    sides = [attributes.get(f"level0_{side}") for side in ("width", "height")]
+    sides = [int(attributes.get(f"level0_{side}", 0)) for side in ("width", "height")]
     return Coordinates(
         Layout.TRIDENT,
         corners_N2,
@@ -217,7 +217,7 @@ def _from_trident(corners_N2: NDArray[np.int64], attributes: dict[str, Any]) -> 
         _positive(extent),
         overlap=int(attributes.get("overlap", 0)),
         name=_text(attributes.get("name", "")),
-        slide_size=None if None in sides else (int(sides[0]), int(sides[1])),
+        slide_size=(sides[0], sides[1]) if all(sides) else None,
     )
 
 

@@ -18,20 +18,15 @@ class Scales(msgspec.Struct, frozen=True):
 
     Attributes:
         mpp: micrometres per level-0 pixel of all slides; None leaves each its own.
-        listed: the same by the slide's path, file name, or file name without its ending.
+        listed: the same by name, as `scale.read_scales` reads it; for slides without `mpp`.
     """
 
     mpp: float | None = None
     listed: dict[str, float] = {}
 
-    def of(self, path: Path) -> float | None:
-        """What is said of one slide; None where nothing is. The list goes before what is said of all."""
-        names = (str(path), path.name, path.stem)
-        return next((self.listed[name] for name in names if name in self.listed), self.mpp)
-
     def opened(self, path: Path) -> Slide:
         """The slide, open for reading."""
-        return open_slide(path, mpp=self.of(path))
+        return open_slide(path, mpp=self.mpp, scales=self.listed)
 
 
 class EachSlide(msgspec.Struct, frozen=True):

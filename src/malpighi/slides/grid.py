@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malpighi.config import Settings
-from malpighi.errors import ConfigError, DataError
+from malpighi.errors import ConfigError, DataError, MissingScaleError
 from malpighi.geometry import apart, coarser, level_corner, level_steps, shrinkage
 from malpighi.slides.slide import Slide
 
@@ -156,6 +156,11 @@ def make_grid(slide: Slide, settings: GridSettings) -> Grid:
         MissingScaleError: tiles at a scale of a slide that states none.
         DataError: tiles finer than the slide, or more of them than can be handled.
     """
+    if settings.mpp is not None and slide.mpp is None:
+        raise MissingScaleError(
+            f"{slide.path.name} states no scale, so tiles at {settings.mpp} micrometres per pixel cannot be cut; "
+            "give its own (--mpp, --mpp-csv), or take level 0 as it is (--at 0)"
+        )
     factor = 1.0 if settings.mpp is None else shrinkage(slide.mpp, settings.mpp)
     off, index = min((apart(factor, level.downsample), i) for i, level in enumerate(slide.levels))
     if off <= settings.tolerance:

@@ -144,7 +144,7 @@ def add_patches(
                     for item in made:
                         corpus.add(item)
                         counts[item.sample.provenance.operation.removeprefix("patch:")] += 1
-            except DataError as error:
+            except (DataError, OSError) as error:  # the slide's; the corpus turns its own into words
                 failures.append(Failure(str(path), "patches", str(error)))
             corpus.commit()
     return dict(sorted(counts.items())), failures

@@ -1,32 +1,27 @@
-"""One slide cut into tiles: what `malpighi slide tiles` writes for each."""
+"""One slide cut into tiles, and the tiles of many slides put together: what `malpighi slide tiles` writes."""
 
-import msgspec
-import numpy as np
-
-from collections.abc import Callable, Mapping
+import shutil
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
-from numpy.typing import NDArray
+import numpy as np
 
 from malpighi.config import Settings
 from malpighi.durable import replacing
+from malpighi.errors import DataError
 from malpighi.slides.contact import contact
 from malpighi.slides.coordinates_h5 import Layout, placed, read_coordinates, write_coordinates
-from malpighi.slides.grid import Boxes, GridSettings, make_grid, select, tiles_of
+from malpighi.slides.grid import Boxes, GridSettings, Picture, make_grid, select, tiles_of
+from malpighi.slides.job import JobResult
 from malpighi.slides.slide import Slide
-from malpighi.slides.tile_table import Selected, tile_table, write_tiles
+from malpighi.slides.tile_table import Selected, merge_tiles, tile_table, write_tiles
 from malpighi.slides.tiles import damage_under, iterate_tiles
+from malpighi.slides.tissue import Tissue, TissueSettings, find_tissue
 
-TABLE, CONTACT, COORDINATES = "tiles.parquet", "contact.jpg", "coordinates.h5"
-_QUALITY = 88
-
-
-class Look(Protocol):
-    """What is known of a slide's tissue."""
-
-    def fractions(self, boxes_N4: Boxes) -> NDArray[np.floating]:
-        """What part of each box, level-0 px, is tissue."""
+TABLE, CONTACT, COORDINATES, MERGED = "tiles.parquet", "contact.jpg", "coordinates.h5", "tiles.parquet"
+_JPEG_QUALITY = 88
+_ENDINGS = {Layout.CLAM: ".h5", Layout.TRIDENT: "_patches.h5"}
 
 
 class TilesSettings(Settings, frozen=True):
@@ -36,28 +31,24 @@ class TilesSettings(Settings, frozen=True):
         grid: the tiles wanted.
         h5: whose coordinate file is written besides; None for none.
         verify: whether every kept tile is decoded once, so that damage is counted.
+        coordinates: a folder of such files, whose tiles are taken in place of a grid's.
+        tissue: how tissue is found.
     """
 
     grid: GridSettings = GridSettings()
     h5: Layout | None = None
     verify: bool = False
+    coordinates: str | None = None
+    tissue: TissueSettings = TissueSettings()
 
 
-def tile_slide(
-    slide: Slide,
-    out: Path,
-    settings: TilesSettings,
-    look: Callable[[Slide], Look],
-    coordinates: Path | None = None,
-) -> dict[str, object]:
+def tiles_slide(slide: Slide, out: Path, settings: TilesSettings) -> dict[str, object]:
     """Cut a slide into tiles; writes `tiles.parquet`, `contact.jpg` and, where asked for, `coordinates.h5`.
 
     Args:
         slide: open for reading.
         out: folder for the files.
         settings: what is wanted.
-        look: finds the slide's tissue.
-        coordinates: a file of CLAM or TRIDENT whose tiles are taken instead of a grid's.
 
     Returns:
         Figures for the summary.
@@ -65,27 +56,21 @@ def tile_slide(
     Raises:
         DataError: tiles that cannot be cut; see `make_grid` and `placed`.
     """
-    tissue = look(slide)
-    if coordinates is None:
-        grid = make_grid(slide, settings.grid)
-        indices, parts = select(grid, tissue.fractions, settings.grid.tissue)
-        boxes_N4, picture, offered = grid.boxes(indices), grid.picture, len(grid)
-    else:
-        boxes_N4, picture = placed(read_coordinates(coordinates), slide)
-        parts, offered = np.asarray(tissue.fractions(boxes_N4), np.float32), len(boxes_N4)
+    tissue = find_tissue(slide, settings.tissue)
+    boxes_N4, picture, offered = _chosen(slide, settings, tissue)
     damage = None
     if settings.verify:
         for _ in iterate_tiles(slide, tiles_of(boxes_N4, picture)):
             pass
         damage = damage_under(slide, boxes_N4)
+    parts = np.asarray(tissue.fractions(boxes_N4), np.float32)
     kept = Selected(boxes_N4, picture, parts, damage=damage)
     write_tiles(tile_table(slide, kept, settings.grid), out / TABLE)
     with replacing(out / CONTACT) as file:
-        contact(slide, boxes_N4).save(file, "JPEG", quality=_QUALITY)
+        contact(slide, boxes_N4).save(file, "JPEG", quality=_JPEG_QUALITY)
     if settings.h5 is not None:
-        write_coordinates(
-            out / COORDINATES, settings.h5, slide, boxes_N4, picture, overlap=settings.grid.overlap
-        )
+        overlap = settings.grid.overlap
+        write_coordinates(out / COORDINATES, settings.h5, slide, boxes_N4, picture, overlap=overlap)
     return {
         "tiles": len(boxes_N4),
         "of": offered,
@@ -96,3 +81,41 @@ def tile_slide(
         "reader": slide.facts.reader,
         "damaged": None if damage is None else int((damage > 0).sum()),
     }
+
+
+def joined(settings: TilesSettings) -> Callable[[JobResult, Path], None]:
+    """What joins the slides' tables into `tiles.parquet` and collects their coordinates in `patches/`."""
+
+    def join(result: JobResult, out: Path) -> None:
+        tables = [folder / TABLE for _, folder in result.finished]
+        merge_tiles(tables, out / MERGED, settings.grid)
+        if settings.h5 is not None:
+            _collect(result, out / "patches", settings.h5)
+
+    return join
+
+
+def _chosen(slide: Slide, settings: TilesSettings, tissue: Tissue) -> tuple[Boxes, Picture, int]:
+    """The tiles, what their pictures are like, and of how many they were chosen."""
+    if settings.coordinates is None:
+        grid = make_grid(slide, settings.grid)
+        indices, _ = select(grid, tissue.fractions, settings.grid.tissue)
+        return grid.boxes(indices), grid.picture, len(grid)
+    stem = Path(settings.coordinates) / slide.path.stem
+    names = [stem.with_name(stem.name + ending) for ending in _ENDINGS.values()]
+    path = next((name for name in names if name.is_file()), None)
+    if path is None:
+        raise DataError(f"{slide.path.name}: neither {names[0]} nor {names[1].name} is there")
+    boxes_N4, picture = placed(read_coordinates(path), slide)
+    return boxes_N4, picture, len(boxes_N4)
+
+
+def _collect(result: JobResult, folder: Path, layout: Layout) -> None:
+    """The slides' coordinate files in one folder, named as the layout's reader looks for them."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    stems = Counter(Path(done.path).stem for done, _ in result.finished)
+    for done, found in result.finished:
+        stem = Path(done.path).stem
+        name = stem if stems[stem] == 1 else done.id
+        shutil.copyfile(found / COORDINATES, folder / (name + _ENDINGS[layout]))
