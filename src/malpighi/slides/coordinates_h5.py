@@ -12,7 +12,6 @@ Source: the files that CLAM (create_patches_fp.py) and TRIDENT 0.3 (coords_to_h5
 """
 
 import io
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +23,11 @@ from numpy.typing import NDArray
 from malpighi.durable import replacing
 from malpighi.errors import DataError
 from malpighi.geometry import Size, apart, coarser, level_steps, magnification, px_of_level
+from malpighi.slides.choices import Layout
 from malpighi.slides.grid import Boxes, Picture
 from malpighi.slides.slide import Slide
 
 _ROWS_AT_ONCE = 4096
-
-
-class Layout(StrEnum):
-    """Whose file it is."""
-
-    CLAM = "clam"
-    TRIDENT = "trident"
 
 
 class Coordinates(msgspec.Struct, frozen=True):
@@ -42,7 +35,7 @@ class Coordinates(msgspec.Struct, frozen=True):
 
     Attributes:
         layout: whose file it is.
-        corners_N2: upper left corners (x, y), level-0 px, int64.
+        corners: upper left corners (x, y), level-0 px: N x 2, int64.
         size: side of a picture, px.
         extent: side of a tile, level-0 px; None where the file leaves it to the slide (CLAM without
             `downsample`).
@@ -53,7 +46,7 @@ class Coordinates(msgspec.Struct, frozen=True):
     """
 
     layout: Layout
-    corners_N2: NDArray[np.int64]
+    corners: NDArray[np.int64]
     size: int
     extent: int | None = None
     level: int | None = None
@@ -88,8 +81,8 @@ def read_coordinates(path: Path) -> Coordinates:
         return _from_trident(corners_N2, attributes)
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise DataError(
-            f"{path}: attributes {sorted(attributes)} are neither those of CLAM (patch_size, patch_level) nor "
-            f"of TRIDENT (patch_size and patch_size_level0 or both magnifications): {error!r}"
+            f"{path}: attributes {sorted(attributes)} are neither CLAM's (patch_size, patch_level) nor "
+            f"TRIDENT's (patch_size, and patch_size_level0 or both magnifications): {error!r}"
         ) from error
 
 
@@ -117,7 +110,7 @@ def placed(found: Coordinates, slide: Slide) -> tuple[Boxes, Picture]:
     level = slide.level_for(step) if found.level is None else found.level
     downsample = slide.levels[level].downsample
     resampled = apart(step, downsample) * found.size >= 1
-    boxes_N4 = np.concatenate([found.corners_N2, found.corners_N2 + extent], axis=1)
+    boxes_N4 = np.concatenate([found.corners, found.corners + extent], axis=1)
     mpp = coarser(slide.mpp, step)
     return boxes_N4, Picture(found.size, level, downsample, resampled, mpp)
 

@@ -4,7 +4,6 @@ Shape legend: N = tiles; boxes_N4 = int64 (x0, y0, x1, y1), level-0 px. Tiles ar
 """
 
 from collections.abc import Callable, Iterator
-from enum import StrEnum
 from typing import NamedTuple
 
 import msgspec
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from malpighi.config import Settings
 from malpighi.errors import ConfigError, DataError, MissingScaleError
 from malpighi.geometry import apart, coarser, level_corner, level_steps, shrinkage
+from malpighi.slides.choices import Edges
 from malpighi.slides.slide import Slide
 
 Boxes = NDArray[np.int64]
@@ -22,14 +22,6 @@ Fractions = Callable[[Boxes], NDArray[np.floating]]
 
 MOST_TILES = 20_000_000
 _AT_ONCE = 65_536
-
-
-class Edges(StrEnum):
-    """What becomes of tiles that reach over the right and lower edge."""
-
-    DROP = "drop"  # only whole tiles
-    PAD = "pad"  # kept; what lies outside is background
-    SHIFT = "shift"  # moved inwards, so that the slide is covered by whole tiles
 
 
 class GridSettings(Settings, frozen=True):
@@ -158,8 +150,8 @@ def make_grid(slide: Slide, settings: GridSettings) -> Grid:
     """
     if settings.mpp is not None and slide.mpp is None:
         raise MissingScaleError(
-            f"{slide.path.name} states no scale, so tiles at {settings.mpp} micrometres per pixel cannot be cut; "
-            "give its own (--mpp, --mpp-csv), or take level 0 as it is (--at 0)"
+            f"{slide.path.name} states no scale, so there are no tiles at {settings.mpp} micrometres per "
+            "pixel; give its own (--mpp, --mpp-csv), or take level 0 as it is (--at 0)"
         )
     factor = 1.0 if settings.mpp is None else shrinkage(slide.mpp, settings.mpp)
     off, index = min((apart(factor, level.downsample), i) for i, level in enumerate(slide.levels))

@@ -51,7 +51,7 @@ def _within(folder: Path) -> Iterator[Path]:
 
 
 def _matching(pattern: str) -> Iterable[Path]:
-    for name in glob(pattern, recursive=True):
+    for name in glob(pattern, recursive=True):  # noqa: PTH207 - of Path, a pattern cannot be absolute
         path = Path(name)
         if path.is_dir():
             yield from _within(path)

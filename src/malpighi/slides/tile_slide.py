@@ -10,8 +10,9 @@ import numpy as np
 from malpighi.config import Settings
 from malpighi.durable import replacing
 from malpighi.errors import DataError
+from malpighi.slides.choices import Layout
 from malpighi.slides.contact import contact
-from malpighi.slides.coordinates_h5 import Layout, placed, read_coordinates, write_coordinates
+from malpighi.slides.coordinates_h5 import placed, read_coordinates, write_coordinates
 from malpighi.slides.grid import Boxes, GridSettings, Picture, make_grid, select, tiles_of
 from malpighi.slides.job import JobResult
 from malpighi.slides.slide import Slide
@@ -20,6 +21,9 @@ from malpighi.slides.tiles import damage_under, iterate_tiles
 from malpighi.slides.tissue import Tissue, TissueSettings, find_tissue
 
 TABLE, CONTACT, COORDINATES, MERGED = "tiles.parquet", "contact.jpg", "coordinates.h5", "tiles.parquet"
+SCORES = ("pen", "blur", "folds", "bubbles")
+"""What part of each tile is of no use, one column each; see `tissue.Tissue.maps`."""
+
 _JPEG_QUALITY = 88
 _ENDINGS = {Layout.CLAM: ".h5", Layout.TRIDENT: "_patches.h5"}
 
@@ -63,8 +67,9 @@ def tiles_slide(slide: Slide, out: Path, settings: TilesSettings) -> dict[str, o
         for _ in iterate_tiles(slide, tiles_of(boxes_N4, picture)):
             pass
         damage = damage_under(slide, boxes_N4)
+    quality = {name: tissue.fractions(boxes_N4, name) for name in SCORES}
     parts = np.asarray(tissue.fractions(boxes_N4), np.float32)
-    kept = Selected(boxes_N4, picture, parts, damage=damage)
+    kept = Selected(boxes_N4, picture, parts, quality, damage)
     write_tiles(tile_table(slide, kept, settings.grid), out / TABLE)
     with replacing(out / CONTACT) as file:
         contact(slide, boxes_N4).save(file, "JPEG", quality=_JPEG_QUALITY)
@@ -80,6 +85,7 @@ def tiles_slide(slide: Slide, out: Path, settings: TilesSettings) -> dict[str, o
         "mpp_source": slide.facts.mpp_source,
         "reader": slide.facts.reader,
         "damaged": None if damage is None else int((damage > 0).sum()),
+        "notes": "; ".join(tissue.notes),
     }
 
 
@@ -88,7 +94,7 @@ def joined(settings: TilesSettings) -> Callable[[JobResult, Path], None]:
 
     def join(result: JobResult, out: Path) -> None:
         tables = [folder / TABLE for _, folder in result.finished]
-        merge_tiles(tables, out / MERGED, settings.grid)
+        merge_tiles(tables, out / MERGED, settings.grid, SCORES)
         if settings.h5 is not None:
             _collect(result, out / "patches", settings.h5)
 

@@ -46,14 +46,14 @@ class Selected(msgspec.Struct, frozen=True):
     """The tiles of one slide that are kept, with what is known of each.
 
     Attributes:
-        boxes_N4: where they lie, level-0 px, row by row.
+        boxes: where they lie (boxes_N4), level-0 px, row by row.
         picture: what their pictures are like.
         tissue: what part of each is tissue (N).
         quality: scores by name (N each).
         damage: stored tiles under each that cannot be read (N); None where no pixels were read.
     """
 
-    boxes_N4: Boxes
+    boxes: Boxes
     picture: Picture
     tissue: NDArray[np.float32]
     quality: dict[str, NDArray[np.floating]] = {}
@@ -68,7 +68,7 @@ def tile_table(slide: Slide, kept: Selected, settings: GridSettings) -> pa.Table
         kept: the tiles.
         settings: what was asked for; noted in the table.
     """
-    boxes, like, count = kept.boxes_N4, kept.picture, len(kept.boxes_N4)
+    boxes, like, count = kept.boxes, kept.picture, len(kept.boxes)
     values: dict[str, Any] = {
         "slide": np.full(count, str(slide.path)),
         "slide_hash": np.full(count, fingerprint(slide.path)),
