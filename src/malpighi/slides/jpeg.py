@@ -1,7 +1,7 @@
 """JPEG tiles: made complete, told their colours, and decoded, at full size or shrunk by a power of two.
 
-The tiles of a TIFF are JPEG streams that lack two things: the tables they share, which the directory holds, and
-their colours, which the directory states and a decoder would guess. Both are put in before the first segment.
+The tiles of a TIFF are JPEG streams that lack two things: the tables they share, which the directory holds,
+and their colours, which the directory states and a decoder would guess. Both go before the first segment.
 
 Source: TIFF Technical Note 2 (1995); Adobe's marker as in ITU-T T.872, section 6.5.3.
 """
@@ -9,7 +9,7 @@ Source: TIFF Technical Note 2 (1995); Adobe's marker as in ITU-T T.872, section 
 import struct
 
 import numpy as np
-import simplejpeg
+import simplejpeg  # type: ignore[import-untyped]
 
 from malpighi.errors import DataError
 from malpighi.geometry import Size
@@ -20,6 +20,11 @@ _START, _END = b"\xff\xd8", b"\xff\xd9"
 _ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"
 _FRAMES = (0xC0, 0xC1, 0xC2)
 _HEAD = 1024
+
+
+def states_colours(data: bytes) -> bool:
+    """Whether a JPEG says by itself what its values are, through a JFIF or an Adobe segment."""
+    return data.find(b"Adobe", 0, _HEAD) >= 0 or data.find(b"JFIF", 0, _HEAD) >= 0
 
 
 def prefix_of(tables: bytes, *, rgb: bool) -> bytes:
@@ -41,7 +46,7 @@ def complete(tile: bytes, prefix: bytes) -> bytes:
     """
     if not tile.startswith(_START):
         raise DataError(f"it begins with {tile[:4]!r}; a JPEG begins with {_START!r}")
-    if tile.find(b"Adobe", 0, _HEAD) >= 0 or tile.find(b"JFIF", 0, _HEAD) >= 0:
+    if states_colours(tile):
         return prefix + _unmarked(tile[2:])
     return prefix + tile[2:]
 

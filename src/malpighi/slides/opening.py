@@ -26,9 +26,9 @@ def open_slide(
 ) -> Slide:
     """Open a slide for reading.
 
-    A tiled TIFF is read directly and, unless `check` is off, compared with OpenSlide on a few tiles; where they
-    differ OpenSlide reads it, and the slide's notes and the log say by how much. DICOM goes to wsidicom, all else
-    that OpenSlide knows to OpenSlide, a picture is a slide of one level.
+    A tiled TIFF is read directly and, unless `check` is off, compared with OpenSlide on a few tiles; where
+    they differ OpenSlide reads it, and the slide's notes and the log say by how much. DICOM goes to wsidicom,
+    all else that OpenSlide knows to OpenSlide, a picture is a slide of one level.
 
     Args:
         path: a slide file, a folder of DICOM files, or a plain picture.

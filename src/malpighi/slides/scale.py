@@ -1,8 +1,8 @@
 """Micrometres per pixel of a slide: the first source, in a fixed order, that states a usable one.
 
 The order: what the user gives; a table of the user's; the scanner's own key; OME-XML; DICOM; the resolution
-tags of a TIFF, which are believed only where they name a unit and what they state is plausible for a microscope
-(72 dpi in a file says nothing of its slide). A scale is never assumed, and a magnification never made into one.
+tags of a TIFF, which are believed only where they name a unit and state what is plausible for a microscope
+(72 dpi in a file says nothing of its slide). A scale is never assumed, a magnification never made into one.
 """
 
 import csv

@@ -1,7 +1,7 @@
 """Whether our own reading of a TIFF agrees with OpenSlide's, on a few tiles.
 
-A wrong reading is silent: colours or places are off and nothing raises. So before our reader is trusted with a
-file, some of its tiles are read by both.
+A wrong reading is silent: colours or places are off and nothing raises. So before our reader is trusted with
+a file, some of its tiles are read by both.
 """
 
 import math
@@ -47,7 +47,7 @@ def disagreement(ours: TiffSlide, theirs: OpenSlideSlide) -> tuple[str, str]:
 
 
 def places(slide: TiffSlide, levels: int) -> list[Place]:
-    """(level, column, row) of the tiles that show most: two of level 0, one of a middle and the last level."""
+    """(level, column, row) of the fullest tiles: two of level 0, one of a middle and the last level."""
     found = []
     for level in sorted({0, levels // 2, levels - 1}):
         counts = slide.stored_bytes(level)

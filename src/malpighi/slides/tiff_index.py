@@ -60,7 +60,7 @@ class Array(NamedTuple):
     """Where the numbers of a tag lie."""
 
     kind: str
-    count: int
+    length: int
     offset: int
 
 
@@ -146,7 +146,7 @@ def read_index(file: ByteFile) -> TiffIndex:
         DataError: not a TIFF, or its directories contradict themselves or the size of the file.
     """
     layout = _layout(file)
-    pages, seen, offset = [], set[int](), layout.first
+    pages, seen, offset = list[Page](), set[int](), layout.first
     child_offsets: tuple[int, ...] = ()
     while offset:
         if offset in seen or len(pages) == MAX_DIRECTORIES:
@@ -178,8 +178,8 @@ def read_places(file: ByteFile, page: Page) -> Places:
         raise DataError(_bad(file, f"{columns} x {rows} tiles of {page.size} px have no usable index"))
     found = []
     for array in (page.offsets, page.counts):
-        if array.count < columns * rows:
-            raise DataError(_bad(file, f"its index names {array.count} tiles of {columns * rows}"))
+        if array.length < columns * rows:
+            raise DataError(_bad(file, f"its index names {array.length} tiles of {columns * rows}"))
         data = file.read(array.offset, columns * rows * np.dtype(array.kind).itemsize)
         numbers = np.frombuffer(data, array.kind).astype(np.uint64)
         if len(numbers) < columns * rows:

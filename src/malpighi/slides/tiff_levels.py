@@ -43,7 +43,7 @@ def pyramid_of(index: TiffIndex) -> Pyramid:
     others = index.children or index.pages[1:]
     if vendor == "generic-tiff" and not index.children:
         others = tuple(page for page in others if page.reduced)
-    levels, left = [first], []
+    levels, left = [first], list[Page]()
     for page in others:
         if page.tile is None:
             continue

@@ -11,6 +11,7 @@ from malpighi.errors import DataError
 from malpighi.slides.jpeg import SHRINKS, complete, decode_jpeg, prefix_of
 from malpighi.slides.slide import Pixels
 from malpighi.slides.tiff_index import MAX_TILE_PIXELS, Page
+from malpighi.slides.tiled_slide import TileError
 
 PLAIN, LZW, JPEG, DEFLATE = 1, 5, 7, (8, 32946)
 APERIO_YCBCR, APERIO_RGB, JPEG2000 = 33003, 33005, 34712
@@ -22,10 +23,6 @@ _READABLE = {
     **dict.fromkeys((PLAIN, LZW, *DEFLATE), (_RGB,)),
     **dict.fromkeys((JPEG, APERIO_YCBCR, APERIO_RGB, JPEG2000), (_RGB, _YCBCR)),
 }
-
-
-class TileError(DataError):
-    """What lies in the place of one tile is not that tile; the rest of the slide may well be whole."""
 
 
 def why_not(page: Page) -> str:
@@ -91,7 +88,7 @@ class TileCodec:
         count = self.size[0] * self.size[1] * 3
         differences = page.predictor == 2
 
-        def unpack(data: bytes) -> Pixels:
+        def unpack(data: bytes | bytearray) -> Pixels:
             if page.compression == LZW:
                 data = imagecodecs.lzw_decode(data, out=count)
             elif page.compression in DEFLATE:
@@ -100,7 +97,7 @@ class TileCodec:
 
         return unpack
 
-    def _plain(self, data: bytes, *, differences: bool) -> Pixels:
+    def _plain(self, data: bytes | bytearray, *, differences: bool) -> Pixels:
         shape = (self.size[1], self.size[0], 3)
         if len(data) < shape[0] * shape[1] * 3:
             raise DataError(f"it holds {len(data)} bytes of {shape[0] * shape[1] * 3}")
@@ -130,4 +127,5 @@ def _rgb_of(ycbcr: Pixels) -> Pixels:
     y, cb, cr = (ycbcr[..., channel].astype(np.float32) for channel in range(3))
     cb, cr = cb - 128, cr - 128
     rgb = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=-1)
-    return np.rint(rgb).clip(0, 255).astype(np.uint8)
+    whole: Pixels = np.rint(rgb).clip(0, 255).astype(np.uint8)
+    return whole
