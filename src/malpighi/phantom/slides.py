@@ -191,12 +191,12 @@ def _smear(settings: SlideSettings, rng: np.random.Generator) -> tuple[Floats, M
 
 def _immunostain(field: Floats, glands: NDArray[np.uint16], rng: np.random.Generator) -> None:
     """Trade eosin for diaminobenzidine, in place: strong in some glands, hardly any elsewhere."""
-    strength = np.where(rng.random(int(glands.max()) + 1) < _POSITIVE, rng.uniform(0.6, 1.3), 0.1)
-    strength[0] = 0.1
+    strength = np.where(rng.random(int(glands.max()) + 1) < _POSITIVE, rng.uniform(0.6, 1.3), 0.04)
+    strength[0] = 0.04
     taken = strength.astype(np.float32)[glands]
-    field[..., EOSIN] *= taken
-    field[..., EOSIN] += 0.25 * taken * field[..., HAEMATOXYLIN]
-    field[..., HAEMATOXYLIN] *= np.float32(0.55)
+    counterstain = 0.55 * field[..., HAEMATOXYLIN] + 0.25 * field[..., EOSIN]
+    field[..., EOSIN] = taken * (field[..., EOSIN] + 0.25 * field[..., HAEMATOXYLIN])
+    field[..., HAEMATOXYLIN] = counterstain
 
 
 def _depth(settings: SlideSettings, rng: np.random.Generator) -> Floats:
