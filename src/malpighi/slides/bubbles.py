@@ -17,7 +17,7 @@ _LEAST_RIM = 12  # px
 _LEAST_AREA, _MOST_AREA = 150, 0.4  # px; share of the picture
 _LONGEST = 2.0  # long over short axis
 _ENCLOSED = 0.65  # of a bubble's outline is rim, where rims can be seen
-_ON_OVAL = 0.75  # of a line lies on the ellipse that fits it
+_ON_OVAL, _BAND = 0.65, 5  # of a line lies on the ellipse that fits it, px wide
 _SEEN = 0.4  # of a bubble's outline, at least, must be where rims can be seen
 _ROUND = 0.88  # of its convex hull is bubble
 
@@ -73,10 +73,11 @@ def _oval(line_hw: Mask, corner: tuple[int, int], shape: tuple[int, ...]) -> NDA
         return None
     oval_HW = np.zeros(shape, dtype=np.uint8)
     middle = (centre[0] + corner[0], centre[1] + corner[1])
-    cv2.ellipse(oval_HW, (middle, axes, angle), 1, 3)
+    cv2.ellipse(oval_HW, (middle, axes, angle), 1, _BAND)
     columns_N, rows_N = (points_N2 + np.float32(corner)).astype(np.int64).T
     if oval_HW[rows_N, columns_N].mean() < _ON_OVAL:
         return None
+    oval_HW[:] = 0
     cv2.ellipse(oval_HW, (middle, axes, angle), 1, -1)
     return oval_HW
 
@@ -84,14 +85,14 @@ def _oval(line_hw: Mask, corner: tuple[int, int], shape: tuple[int, ...]) -> NDA
 def _enclosed(rim_HW: Mask, ink_HW: Mask) -> Mask:
     """Round regions that lie inside rims."""
     air_HW = np.zeros(rim_HW.shape, dtype=np.bool_)
-    free = (~(rim_HW | ink_HW)).astype(np.uint8)
+    free = (~rim_HW).astype(np.uint8)
     count, labels_HW, figures_N5, _ = cv2.connectedComponentsWithStats(free, connectivity=4)
     for k in range(1, count):
         x, y, width, height, area = (int(v) for v in figures_N5[k])
         if not _LEAST_AREA <= area <= _MOST_AREA * rim_HW.size:
             continue
         window = (slice(max(y - 3, 0), y + height + 3), slice(max(x - 3, 0), x + width + 3))
-        region_hw = (labels_HW[window] == k).astype(np.uint8)
+        region_hw = _filled((labels_HW[window] == k).astype(np.uint8))
         near_hw = cv2.dilate(rim_HW[window].astype(np.uint8), disc(3))
         if _is_round(region_hw) and _is_rimmed(region_hw, near_hw, ink_HW[window]):
             air_HW[window] |= cv2.dilate(region_hw, disc(3)) > 0
@@ -104,6 +105,12 @@ def _is_rimmed(region_hw: NDArray[np.uint8], near_hw: NDArray[np.uint8], ink_hw:
     seen_hw = outline_hw & ~ink_hw
     enough = max(_SEEN * float(outline_hw.sum()), 1.0)
     return bool(seen_hw.sum() >= enough and near_hw[seen_hw].mean() >= _ENCLOSED)
+
+
+def _filled(region_hw: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A region with its holes."""
+    outlines, _ = cv2.findContours(region_hw, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return np.asarray(cv2.drawContours(np.zeros_like(region_hw), outlines, -1, 1, -1))
 
 
 def _is_round(region_hw: NDArray[np.uint8]) -> bool:
