@@ -71,7 +71,7 @@ def _alike(density_HW3: Floats, ink: str) -> Mask:
     return np.asarray(cold_HW & (bluish_HW if ink == "blue" else ~bluish_HW))
 
 
-def folds(density_HW3: Floats, tissue_HW: Mask) -> Mask:
+def find_folds(density_HW3: Floats, tissue_HW: Mask) -> Mask:
     """Bands of tissue that lies over itself: there is more of both stains than is usual, which no cell has.
 
     Source: the two stains are found as in Macenko et al. 2009: the extreme directions of the plane in
@@ -122,12 +122,13 @@ def _reached(fringe_HW: Mask, seed_HW: Mask) -> Mask:
     return np.asarray(hold_N[labels_HW])
 
 
-def large(mask_HW: Mask, least: float) -> Mask:
-    """The pieces of a mask of at least `least` px."""
-    count, labels_HW, figures_N5, _ = cv2.connectedComponentsWithStats(mask_HW.astype(np.uint8))
+def large(mask_HW: Mask, least: float, *, diagonal: bool = True) -> Mask:
+    """The pieces of a mask of at least `least` px; `diagonal`: whether a shared corner joins two px."""
+    _, labels_HW, figures_N5, _ = cv2.connectedComponentsWithStats(
+        mask_HW.astype(np.uint8), connectivity=8 if diagonal else 4
+    )
     keep_N = figures_N5[:, cv2.CC_STAT_AREA] >= least
     keep_N[0] = False
-    del count
     return np.asarray(keep_N[labels_HW])
 
 

@@ -37,7 +37,7 @@ def find_bubbles(density_HW3: Floats, ink_HW: Mask) -> Mask:
     """
     rim_HW = _rims(density_HW3) & ~ink_HW
     air_HW = np.zeros(rim_HW.shape, dtype=np.uint8)
-    near_HW = cv2.dilate(rim_HW.astype(np.uint8), disc(3))
+    near_HW = _near(rim_HW)
     count, labels_HW, figures_N5, _ = cv2.connectedComponentsWithStats(near_HW)
     for k in range(1, count):
         x, y, width, height, _ = (int(v) for v in figures_N5[k])
@@ -74,7 +74,7 @@ def _oval(line_hw: Mask, corner: tuple[int, int], shape: tuple[int, ...]) -> NDA
     oval_HW = np.zeros(shape, dtype=np.uint8)
     middle = (centre[0] + corner[0], centre[1] + corner[1])
     cv2.ellipse(oval_HW, (middle, axes, angle), 1, _BAND)
-    columns_N, rows_N = (points_N2 + np.float32(corner)).astype(np.int64).T
+    columns_N, rows_N = (points_N2.astype(np.int64) + corner).T
     if oval_HW[rows_N, columns_N].mean() < _ON_OVAL:
         return None
     oval_HW[:] = 0
@@ -93,10 +93,14 @@ def _enclosed(rim_HW: Mask, ink_HW: Mask) -> Mask:
             continue
         window = (slice(max(y - 3, 0), y + height + 3), slice(max(x - 3, 0), x + width + 3))
         region_hw = _filled((labels_HW[window] == k).astype(np.uint8))
-        near_hw = cv2.dilate(rim_HW[window].astype(np.uint8), disc(3))
+        near_hw = _near(rim_HW[window])
         if _is_round(region_hw) and _is_rimmed(region_hw, near_hw, ink_HW[window]):
             air_HW[window] |= cv2.dilate(region_hw, disc(3)) > 0
     return air_HW
+
+
+def _near(mask_HW: Mask) -> NDArray[np.uint8]:
+    return np.asarray(cv2.dilate(mask_HW.astype(np.uint8), disc(3)), dtype=np.uint8)
 
 
 def _is_rimmed(region_hw: NDArray[np.uint8], near_hw: NDArray[np.uint8], ink_hw: Mask) -> bool:
