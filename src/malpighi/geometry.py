@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 
 import msgspec
+from numpy.typing import NDArray
 
 from malpighi.errors import DataError, MissingScaleError
 
@@ -295,6 +296,28 @@ def magnification(mpp: float | None) -> float:
     usual = (100.0, 80.0, 60.0, 40.0, 20.0, 10.0, 5.0, 2.5, 1.25)
     exact = 10.0 / _scale(mpp)
     return min(usual, key=lambda label: abs(math.log(label / exact)))
+
+
+def points_on_slide(points_N2: NDArray, downsample: float) -> NDArray:
+    """Points (x, y) of a picture that is `downsample` times coarser than level 0, in level-0 px.
+
+    Example:
+        >>> import numpy as np
+        >>> points_on_slide(np.array([[1.5, 2.0]]), 4.0).tolist()
+        [[6.0, 8.0]]
+    """
+    return points_N2 * downsample
+
+
+def boxes_on_level(boxes_N4: NDArray, downsample: float) -> NDArray:
+    """Boxes (x0, y0, x1, y1), level-0 px, in the pixels of a level that is `downsample` times coarser.
+
+    Example:
+        >>> import numpy as np
+        >>> boxes_on_level(np.array([[8, 0, 24, 6]]), 4.0).tolist()
+        [[2.0, 0.0, 6.0, 1.5]]
+    """
+    return boxes_N4 / downsample
 
 
 def _scale(mpp: float | None) -> float:

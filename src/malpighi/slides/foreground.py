@@ -1,0 +1,87 @@
+"""What on a slide is not empty glass, before anything is cleaned up.
+
+Shape legend: H x W = rows x columns of the working picture, 3 = red, green, blue.
+"""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from skimage.filters.rank import entropy
+
+from malpighi.slides.glass import Floats, Mask, colourfulness
+from malpighi.slides.slide import Pixels
+
+METHODS = ("otsu", "hsv", "entropy")
+
+# Colourfulness of the palest tissue lies between these.
+_LEAST, _MOST = 0.035, 0.07
+_FAINTEST, _FULL = 0.004, 0.5  # range over which Otsu's threshold is looked for
+_HSV_SATURATION, _HSV_DENSITY = 0.06, 0.1
+_ENTROPY_ACROSS = 9  # px
+_LEAST_ENTROPY, _MOST_ENTROPY = 2.5, 4.5  # bit
+
+
+class Foreground(NamedTuple):
+    """What is not glass.
+
+    Attributes:
+        mask: where it is (H x W).
+        threshold: above which the measure of the method had to be.
+        median: the measure's median over what was looked at.
+    """
+
+    mask: Mask
+    threshold: float
+    median: float
+
+
+def find_foreground(rgb_HW3: Pixels, density_HW3: Floats, judged_HW: Mask, method: str) -> Foreground:
+    """What is not glass.
+
+    `otsu`: colourful above Otsu's threshold. Source: Otsu 1979, on HSV saturation.
+    Departs: saturation is measured after the light of the glass is taken out, and on a logarithmic scale, on
+    which glass and tissue are two hills of like width; pale parts then fall to the tissue however dark others
+    are. The threshold is held between what glass reaches and what the palest tissue has.
+
+    `hsv`: colourful and dense above fixed thresholds. `entropy`: grey values that vary (Otsu, local entropy).
+
+    Args:
+        rgb_HW3: the picture.
+        density_HW3: its optical density against the glass.
+        judged_HW: where thresholds are learnt; the mask is made everywhere.
+        method: one of `METHODS`.
+    """
+    soft_HW3: Floats = np.asarray(cv2.GaussianBlur(density_HW3, (3, 3), 0), dtype=np.float32)
+    if method == "entropy":
+        measure_HW = _entropy(rgb_HW3)
+        threshold = float(np.clip(_otsu(measure_HW[judged_HW]), _LEAST_ENTROPY, _MOST_ENTROPY))
+    else:
+        measure_HW = colourfulness(soft_HW3)
+        logarithms = np.log(np.clip(measure_HW[judged_HW], _FAINTEST, _FULL))
+        learnt = float(np.exp(_otsu(logarithms)))
+        threshold = _HSV_SATURATION if method == "hsv" else float(np.clip(learnt, _LEAST, _MOST))
+    mask_HW = measure_HW > threshold
+    if method == "hsv":
+        mask_HW &= soft_HW3.mean(axis=2) > _HSV_DENSITY
+    judged = measure_HW[judged_HW]
+    return Foreground(np.asarray(mask_HW), threshold, float(np.median(judged)) if judged.size else 0.0)
+
+
+def _entropy(rgb_HW3: Pixels) -> Floats:
+    grey_HW = cv2.cvtColor(rgb_HW3, cv2.COLOR_RGB2GRAY)
+    around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_ENTROPY_ACROSS, _ENTROPY_ACROSS))
+    return np.asarray(entropy(grey_HW, around), dtype=np.float32)
+
+
+def _otsu(values_N: NDArray[np.float32]) -> float:
+    """Otsu's threshold in 256 steps; of equal or no values, their largest, or 0."""
+    if not values_N.size:
+        return 0.0
+    low, high = float(values_N.min()), float(values_N.max())
+    if high - low < 1e-6:
+        return high
+    steps = ((values_N - low) * (255 / (high - low))).astype(np.uint8)
+    step, _ = cv2.threshold(steps.reshape(1, -1), 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    return low + (step + 1) * (high - low) / 255
