@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from malpighi.durable import replacing
 from malpighi.errors import DataError
-from malpighi.geometry import Size, apart, coarser, level_steps, magnification, px_of_level
+from malpighi.geometry import Size, coarser, level_corner, level_steps, magnification, px_of_level
 from malpighi.slides.choices import Layout
 from malpighi.slides.grid import Boxes, Picture
 from malpighi.slides.slide import Slide
@@ -106,13 +106,24 @@ def placed(found: Coordinates, slide: Slide) -> tuple[Boxes, Picture]:
     extent = found.extent
     if extent is None:
         extent = level_steps([found.size], slide.levels[found.level or 0].downsample)[0]
-    step = extent / found.size
-    level = slide.level_for(step) if found.level is None else found.level
+    step, level = extent / found.size, found.level
+    if level is None:
+        alike = [
+            i for i, one in enumerate(slide.levels) if level_steps([found.size], one.downsample)[0] == extent
+        ]
+        level = alike[0] if alike else slide.level_for(step)
     downsample = slide.levels[level].downsample
-    resampled = apart(step, downsample) * found.size >= 1
+    resampled = level_steps([found.size], downsample)[0] != extent or not _on_pixels(
+        found.corners, downsample
+    )
     boxes_N4 = np.concatenate([found.corners, found.corners + extent], axis=1)
-    mpp = coarser(slide.mpp, step)
-    return boxes_N4, Picture(found.size, level, downsample, resampled, mpp)
+    return boxes_N4, Picture(found.size, level, downsample, resampled, coarser(slide.mpp, step))
+
+
+def _on_pixels(corners_N2: NDArray[np.int64], downsample: float) -> bool:
+    """Whether all corners lie on whole pixels of a level."""
+    sides = np.unique(corners_N2).tolist()
+    return level_steps([level_corner((side, 0), downsample)[0] for side in sides], downsample) == sides
 
 
 def write_coordinates(
