@@ -18,6 +18,7 @@ METHODS = ("otsu", "hsv", "entropy")
 # Colourfulness of the palest tissue lies between these.
 _LEAST, _MOST = 0.035, 0.07
 _FAINTEST, _FULL = 0.004, 0.5  # range over which Otsu's threshold is looked for
+_LEAST_DENSITY = 0.03
 _HSV_SATURATION, _HSV_DENSITY = 0.06, 0.1
 _ENTROPY_ACROSS = 9  # px
 _LEAST_ENTROPY, _MOST_ENTROPY = 2.5, 4.5  # bit
@@ -53,18 +54,17 @@ def find_foreground(rgb_HW3: Pixels, density_HW3: Floats, judged_HW: Mask, metho
         judged_HW: where thresholds are learnt; the mask is made everywhere.
         method: one of `METHODS`.
     """
-    soft_HW3: Floats = np.asarray(cv2.GaussianBlur(density_HW3, (3, 3), 0), dtype=np.float32)
     if method == "entropy":
         measure_HW = _entropy(rgb_HW3)
         threshold = float(np.clip(_otsu(measure_HW[judged_HW]), _LEAST_ENTROPY, _MOST_ENTROPY))
     else:
-        measure_HW = colourfulness(soft_HW3)
+        measure_HW = colourfulness(density_HW3)
         logarithms = np.log(np.clip(measure_HW[judged_HW], _FAINTEST, _FULL))
         learnt = float(np.exp(_otsu(logarithms)))
         threshold = _HSV_SATURATION if method == "hsv" else float(np.clip(learnt, _LEAST, _MOST))
-    mask_HW = measure_HW > threshold
-    if method == "hsv":
-        mask_HW &= soft_HW3.mean(axis=2) > _HSV_DENSITY
+    # JPEG stores colour coarser than light: it tints the glass beside tissue and ink, but does not darken it.
+    least = {"otsu": _LEAST_DENSITY, "hsv": _HSV_DENSITY, "entropy": -np.inf}[method]
+    mask_HW = (measure_HW > threshold) & (density_HW3.mean(axis=2) > least)
     judged = measure_HW[judged_HW]
     return Foreground(np.asarray(mask_HW), threshold, float(np.median(judged)) if judged.size else 0.0)
 
