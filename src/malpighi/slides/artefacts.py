@@ -17,10 +17,12 @@ STEP = 8.0
 
 INKS = ("red", "green", "blue", "black")
 
-# Least density of a stroke's middle, and of its fringe.
-_SOLID, _FAINT = 1.0, 0.6
+# Least density of a stroke's middle, and of its fringe; no stain is as cold as green and blue inks.
+_SOLID = {"red": 1.0, "green": 0.8, "blue": 0.8, "black": 1.0}
+_FAINT = 0.5
 _CERTAIN = 1.6  # density that no stain reaches; tissue below may then tint the ink more
-_FRINGE = 5  # px about the middle of a stroke that its fringe may reach
+_BLACK, _BLACK_CERTAIN = 0.62, 0.52  # least of the three densities over the largest
+_FRINGE = 5  # px about the middle of a black stroke that its fringe may reach
 _STROKE = 5  # px that a stroke is wide, at least
 _LEAST_STROKE = 40  # px of area
 
@@ -28,7 +30,7 @@ _LEAST_STROKE = 40  # px of area
 _FOLDED, _FOLD_FRINGE = 1.8, 1.35
 _FOLD_BLUR = 1.5
 _LEAST_FOLD = 30  # px of area
-_BROADEST_FOLD = 25  # px; what is broader is dark tissue
+_BROADEST_FOLD = 13  # px; what is broader is dark tissue
 _LEAST_DENSITY = 0.05
 
 
@@ -46,11 +48,13 @@ def _strokes(density_HW3: Floats, ink: str) -> Mask:
     """Where ink is solid over the width of a stroke, with the fringe around."""
     alike_HW = _alike(density_HW3, ink)
     dense_HW = density_HW3.min(axis=2) if ink == "black" else density_HW3.max(axis=2)
-    solid_HW = (alike_HW & (dense_HW > _SOLID)).astype(np.uint8)
+    solid_HW = (alike_HW & (dense_HW > _SOLID[ink])).astype(np.uint8)
     solid_HW = cv2.morphologyEx(solid_HW, cv2.MORPH_CLOSE, disc(3))
     solid_HW = large(cv2.morphologyEx(solid_HW, cv2.MORPH_OPEN, disc(_STROKE)) > 0, _LEAST_STROKE)
-    near_HW = cv2.dilate(solid_HW.astype(np.uint8), disc(2 * _FRINGE + 1)) > 0
-    return np.asarray(solid_HW | (near_HW & alike_HW & (dense_HW > _FAINT)))
+    fringe_HW = solid_HW | (alike_HW & (dense_HW > _FAINT))
+    if ink == "black":
+        fringe_HW &= cv2.dilate(solid_HW.astype(np.uint8), disc(2 * _FRINGE + 1)) > 0
+    return _reached(fringe_HW, solid_HW)
 
 
 def _alike(density_HW3: Floats, ink: str) -> Mask:
@@ -63,7 +67,8 @@ def _alike(density_HW3: Floats, ink: str) -> Mask:
     red, green, blue = (density_HW3[..., c] for c in range(3))
     certain_HW = np.maximum(green, red) > _CERTAIN
     if ink == "black":
-        return np.asarray(density_HW3.min(axis=2) > 0.62 * density_HW3.max(axis=2))
+        least_HW, most_HW = density_HW3.min(axis=2), density_HW3.max(axis=2)
+        return np.asarray(least_HW > np.where(most_HW > _CERTAIN, _BLACK_CERTAIN, _BLACK) * most_HW)
     if ink == "red":
         return np.asarray((red < 0.35 * green) & (blue > np.where(certain_HW, 0.66, 0.78) * green))
     cold_HW = red > np.where(certain_HW, 1.12, 1.25) * green

@@ -10,14 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.filters.rank import entropy
 
-from malpighi.slides.glass import Floats, Mask, colourfulness
+from malpighi.slides.glass import Floats, Glass, Mask, colourfulness
 from malpighi.slides.slide import Pixels
 
 METHODS = ("otsu", "hsv", "entropy")
 
 # Colourfulness of the palest tissue lies between these.
 _LEAST, _MOST = 0.035, 0.07
+_SPREADS = 3.0  # of the glass, above which tissue begins
 _FAINTEST, _FULL = 0.004, 0.5  # range over which Otsu's threshold is looked for
+_LEAST_DENSITY = 0.03
 _HSV_SATURATION, _HSV_DENSITY = 0.06, 0.1
 _ENTROPY_ACROSS = 9  # px
 _LEAST_ENTROPY, _MOST_ENTROPY = 2.5, 4.5  # bit
@@ -37,7 +39,9 @@ class Foreground(NamedTuple):
     median: float
 
 
-def find_foreground(rgb_HW3: Pixels, density_HW3: Floats, judged_HW: Mask, method: str) -> Foreground:
+def find_foreground(
+    rgb_HW3: Pixels, density_HW3: Floats, glass: Glass, judged_HW: Mask, method: str
+) -> Foreground:
     """What is not glass.
 
     `otsu`: colourful above Otsu's threshold. Source: Otsu 1979, on HSV saturation.
@@ -50,21 +54,22 @@ def find_foreground(rgb_HW3: Pixels, density_HW3: Floats, judged_HW: Mask, metho
     Args:
         rgb_HW3: the picture.
         density_HW3: its optical density against the glass.
+        glass: the empty glass.
         judged_HW: where thresholds are learnt; the mask is made everywhere.
         method: one of `METHODS`.
     """
-    soft_HW3: Floats = np.asarray(cv2.GaussianBlur(density_HW3, (3, 3), 0), dtype=np.float32)
     if method == "entropy":
         measure_HW = _entropy(rgb_HW3)
         threshold = float(np.clip(_otsu(measure_HW[judged_HW]), _LEAST_ENTROPY, _MOST_ENTROPY))
     else:
-        measure_HW = colourfulness(soft_HW3)
+        measure_HW = colourfulness(density_HW3)
         logarithms = np.log(np.clip(measure_HW[judged_HW], _FAINTEST, _FULL))
+        floor = max(_LEAST, _SPREADS * glass.spread)
         learnt = float(np.exp(_otsu(logarithms)))
-        threshold = _HSV_SATURATION if method == "hsv" else float(np.clip(learnt, _LEAST, _MOST))
-    mask_HW = measure_HW > threshold
-    if method == "hsv":
-        mask_HW &= soft_HW3.mean(axis=2) > _HSV_DENSITY
+        threshold = _HSV_SATURATION if method == "hsv" else float(np.clip(learnt, floor, max(floor, _MOST)))
+    # JPEG stores colour coarser than light: it tints the glass beside tissue and ink, but does not darken it.
+    least = {"otsu": _LEAST_DENSITY, "hsv": _HSV_DENSITY, "entropy": -np.inf}[method]
+    mask_HW = (measure_HW > threshold) & (density_HW3.mean(axis=2) > least)
     judged = measure_HW[judged_HW]
     return Foreground(np.asarray(mask_HW), threshold, float(np.median(judged)) if judged.size else 0.0)
 
