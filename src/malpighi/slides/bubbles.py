@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from malpighi.slides.artefacts import disc, large
 from malpighi.slides.glass import Floats, Mask
 
-_RIM = 0.25  # density of a rim above what is beside it
+_RIM = 0.32  # density of a rim above what is beside it
 _NEUTRAL = 0.6  # least of the rim's three densities over the largest
 _RIM_WIDTH = 5  # px, at most
 _LEAST_RIM = 12  # px
 _LEAST_AREA, _MOST_AREA = 150, 0.4  # px; share of the picture
 _LONGEST = 2.0  # long over short axis
-_ENCLOSED = 0.65  # of a bubble's outline is rim, where rims can be seen
+_ENCLOSED = 0.52  # of a bubble's outline is rim, where rims can be seen
 _ON_OVAL, _BAND = 0.65, 5  # of a line lies on the ellipse that fits it, px wide
 _SEEN = 0.4  # of a bubble's outline, at least, must be where rims can be seen
 _ROUND = 0.88  # of its convex hull is bubble
@@ -35,7 +35,7 @@ def find_bubbles(density_HW3: Floats, ink_HW: Mask) -> Mask:
     Returns:
         air_HW: bool, rims included.
     """
-    rim_HW = _rims(density_HW3) & ~ink_HW
+    rim_HW = find_rims(density_HW3) & ~ink_HW
     air_HW = np.zeros(rim_HW.shape, dtype=np.uint8)
     near_HW = _near(rim_HW)
     count, labels_HW, figures_N5, _ = cv2.connectedComponentsWithStats(near_HW)
@@ -48,7 +48,7 @@ def find_bubbles(density_HW3: Floats, ink_HW: Mask) -> Mask:
     return _enclosed(rim_HW, ink_HW) | (air_HW > 0)
 
 
-def _rims(density_HW3: Floats) -> Mask:
+def find_rims(density_HW3: Floats) -> Mask:
     """Thin lines that take all colours alike."""
     kernel = np.ones((_RIM_WIDTH, _RIM_WIDTH), np.uint8)
     dense_HW3 = np.maximum(density_HW3, 0)

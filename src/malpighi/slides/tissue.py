@@ -21,7 +21,7 @@ from malpighi.slides import focus
 from malpighi.slides.artefacts import INKS, STEP, disc, find_folds, large, pen_marks
 from malpighi.slides.bubbles import find_bubbles
 from malpighi.slides.foreground import METHODS, Foreground, find_foreground
-from malpighi.slides.glass import Floats, Glass, Mask, density, find_glass, scanned
+from malpighi.slides.glass import Colour, Floats, Glass, Mask, density, find_glass, scanned
 from malpighi.slides.outlines import outlines
 from malpighi.slides.slide import Pixels, Slide
 
@@ -117,6 +117,11 @@ class Tissue(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def polygons(self) -> list[shapely.Polygon]:
         """The pieces of tissue with their holes, level-0 px, largest first."""
         return outlines(self.mask, self.downsample)
+
+    @property
+    def glass(self) -> Colour:
+        """Colour (red, green, blue) of the slide's empty glass, 0 to 255."""
+        return (self.figures["glass_red"], self.figures["glass_green"], self.figures["glass_blue"])
 
     def shares(self) -> dict[str, float]:
         """Tissue, pen and bubbles as shares of what was scanned; blur and folds as shares of the tissue."""
