@@ -49,6 +49,8 @@ def _strokes(density_HW3: Floats, ink: str) -> Mask:
     alike_HW = _alike(density_HW3, ink)
     dense_HW = density_HW3.min(axis=2) if ink == "black" else density_HW3.max(axis=2)
     solid_HW = (alike_HW & (dense_HW > _SOLID[ink])).astype(np.uint8)
+    if np.count_nonzero(solid_HW) < _LEAST_STROKE / 2:
+        return np.zeros(alike_HW.shape, dtype=np.bool_)
     solid_HW = cv2.morphologyEx(solid_HW, cv2.MORPH_CLOSE, disc(3))
     solid_HW = large(cv2.morphologyEx(solid_HW, cv2.MORPH_OPEN, disc(_STROKE)) > 0, _LEAST_STROKE)
     fringe_HW = solid_HW | (alike_HW & (dense_HW > _FAINT))

@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from malpighi.slides.artefacts import disc, large
 from malpighi.slides.glass import Floats, Mask
 
-_RIM = 0.25  # density of a rim above what is beside it
+_RIM = 0.32  # density of a rim above what is beside it
 _NEUTRAL = 0.6  # least of the rim's three densities over the largest
 _RIM_WIDTH = 5  # px, at most
 _LEAST_RIM = 12  # px
 _LEAST_AREA, _MOST_AREA = 150, 0.4  # px; share of the picture
 _LONGEST = 2.0  # long over short axis
-_ENCLOSED = 0.65  # of a bubble's outline is rim, where rims can be seen
+_ENCLOSED = 0.52  # of a bubble's outline is rim, where rims can be seen
 _ON_OVAL, _BAND = 0.65, 5  # of a line lies on the ellipse that fits it, px wide
+_TURN = 0.25  # depth of an outline over its length, at least
 _SEEN = 0.4  # of a bubble's outline, at least, must be where rims can be seen
 _ROUND = 0.88  # of its convex hull is bubble
 
@@ -35,7 +36,7 @@ def find_bubbles(density_HW3: Floats, ink_HW: Mask) -> Mask:
     Returns:
         air_HW: bool, rims included.
     """
-    rim_HW = _rims(density_HW3) & ~ink_HW
+    rim_HW = find_rims(density_HW3) & ~ink_HW
     air_HW = np.zeros(rim_HW.shape, dtype=np.uint8)
     near_HW = _near(rim_HW)
     count, labels_HW, figures_N5, _ = cv2.connectedComponentsWithStats(near_HW)
@@ -48,7 +49,7 @@ def find_bubbles(density_HW3: Floats, ink_HW: Mask) -> Mask:
     return _enclosed(rim_HW, ink_HW) | (air_HW > 0)
 
 
-def _rims(density_HW3: Floats) -> Mask:
+def find_rims(density_HW3: Floats) -> Mask:
     """Thin lines that take all colours alike."""
     kernel = np.ones((_RIM_WIDTH, _RIM_WIDTH), np.uint8)
     dense_HW3 = np.maximum(density_HW3, 0)
@@ -104,11 +105,16 @@ def _near(mask_HW: Mask) -> NDArray[np.uint8]:
 
 
 def _is_rimmed(region_hw: NDArray[np.uint8], near_hw: NDArray[np.uint8], ink_hw: Mask) -> bool:
-    """Whether rims run around a region, as far as they can be seen and the picture reaches."""
+    """Whether rims run around a region, as far as they can be seen and the picture reaches.
+
+    A line that hardly turns is the edge of a coverslip.
+    """
     outline_hw = (cv2.dilate(region_hw, disc(3)) > 0) & (region_hw == 0)
     seen_hw = outline_hw & ~ink_hw
-    enough = max(_SEEN * float(outline_hw.sum()), 1.0)
-    return bool(seen_hw.sum() >= enough and near_hw[seen_hw].mean() >= _ENCLOSED)
+    if seen_hw.sum() < max(_SEEN * float(outline_hw.sum()), 1.0) or near_hw[seen_hw].mean() < _ENCLOSED:
+        return False
+    _, sides, _ = cv2.minAreaRect(np.argwhere(seen_hw).astype(np.float32))
+    return bool(min(sides) >= _TURN * max(sides))
 
 
 def _filled(region_hw: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -17,6 +17,7 @@ METHODS = ("otsu", "hsv", "entropy")
 
 # Colourfulness of the palest tissue lies between these.
 _LEAST, _MOST = 0.035, 0.07
+_STAINED = 0.05
 _SPREADS = 3.0  # of the glass, above which tissue begins
 _FAINTEST, _FULL = 0.004, 0.5  # range over which Otsu's threshold is looked for
 _LEAST_DENSITY = 0.03
@@ -72,6 +73,12 @@ def find_foreground(
     mask_HW = (measure_HW > threshold) & (density_HW3.mean(axis=2) > least)
     judged = measure_HW[judged_HW]
     return Foreground(np.asarray(mask_HW), threshold, float(np.median(judged)) if judged.size else 0.0)
+
+
+def is_stained(density_HW3: Floats) -> Mask:
+    """What is surely stained, without learning a threshold: colourful and dense above fixed values."""
+    mask_HW = (colourfulness(density_HW3) > _STAINED) & (density_HW3.mean(axis=2) > _LEAST_DENSITY)
+    return np.asarray(mask_HW)
 
 
 def _entropy(rgb_HW3: Pixels) -> Floats:

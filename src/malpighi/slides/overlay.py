@@ -5,6 +5,7 @@ Shape legend: H x W = rows x columns of the drawing.
 
 import io
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -102,7 +103,7 @@ def _legend(tissue: Tissue, width: int) -> Pixels:
     return np.asarray(picture)
 
 
-def _save(picture: Image.Image, path: Path, **how: object) -> None:
+def _save(picture: Image.Image, path: Path, **how: Any) -> None:
     data = io.BytesIO()
     picture.save(data, **how)
     with replacing(path) as file:

@@ -21,7 +21,7 @@ from malpighi.slides import focus
 from malpighi.slides.artefacts import INKS, STEP, disc, find_folds, large, pen_marks
 from malpighi.slides.bubbles import find_bubbles
 from malpighi.slides.foreground import METHODS, Foreground, find_foreground
-from malpighi.slides.glass import Floats, Glass, Mask, density, find_glass, scanned
+from malpighi.slides.glass import Colour, Floats, Glass, Mask, density, find_glass, scanned
 from malpighi.slides.outlines import outlines
 from malpighi.slides.slide import Pixels, Slide
 
@@ -118,6 +118,11 @@ class Tissue(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """The pieces of tissue with their holes, level-0 px, largest first."""
         return outlines(self.mask, self.downsample)
 
+    @property
+    def glass(self) -> Colour:
+        """Colour (red, green, blue) of the slide's empty glass, 0 to 255."""
+        return (self.figures["glass_red"], self.figures["glass_green"], self.figures["glass_blue"])
+
     def shares(self) -> dict[str, float]:
         """Tissue, pen and bubbles as shares of what was scanned; blur and folds as shares of the tissue."""
         everything, tissue = self.figures["scanned"] * self.mask.size, max(self.maps["all"].sum(), 1)
@@ -175,11 +180,9 @@ def find_tissue(slide: Slide, settings: TissueSettings | None = None) -> Tissue:
     maps["folds"] = find_folds(low.density, all_HW & ~ink_HW & ~maps["bubbles"])
     maps["blur"] = _out_of_focus(slide, low, all_HW & ~ink_HW, settings, notes)
     maps["glass"] = low.scanned & ~all_HW & ~ink_HW & ~maps["bubbles"]
-    # Where there is only ink, there was never tissue to be removed.
-    ink_alone_HW = ink_HW & ~(cv2.dilate((all_HW & ~ink_HW).astype(np.uint8), disc(2 * _JOINED + 1)) > 0)
-    maps["all"] = all_HW & ~ink_alone_HW
-    mask_HW = _filtered(maps, settings, notes)
-    mask_HW = large(mask_HW, settings.least_piece / low.pixel)
+    least = settings.least_piece / low.pixel
+    maps["all"] = _without_strokes(all_HW, ink_HW, least)
+    mask_HW = large(_filtered(maps, settings, notes), least)
     found = bool(mask_HW.any())
     figures = _figures(low, foreground, mask_HW)
     if not found:
@@ -238,6 +241,18 @@ def _cleaned(mask_HW: Mask, pixel: float, settings: TissueSettings) -> Mask:
     closed_HW = closed[_JOINED:-_JOINED, _JOINED:-_JOINED] > 0
     closed_HW = ~large(~closed_HW, settings.least_hole / pixel, diagonal=False)
     return large(closed_HW, settings.least_piece / pixel)
+
+
+def _without_strokes(all_HW: Mask, ink_HW: Mask, least: float) -> Mask:
+    """What is not glass, less the ink that lies away from tissue: there was never tissue below it.
+
+    Where there is nothing but what looks like ink, it may be a stain of that colour, and all of it stays.
+    """
+    other_HW = large(all_HW & ~ink_HW, least)
+    if not other_HW.any():
+        return all_HW
+    near_HW = cv2.dilate(other_HW.astype(np.uint8), disc(2 * _JOINED + 1)) > 0
+    return np.asarray(all_HW & (near_HW | ~ink_HW))
 
 
 def _out_of_focus(
