@@ -94,9 +94,9 @@ def grown(region: Region, margin: float, within: Region) -> Region:
 _Corners = tuple[int, int, int, int]
 
 
-def _components(mask: NDArray[np.bool_], least_share: float) -> list[_Corners]:
-    reach = max(1, round(_BRIDGE * max(mask_HW.shape) / 2)) * 2 + 1
-    mask = mask_HW.astype(np.uint8)
+def _components(tissue: NDArray[np.bool_], least_share: float) -> list[_Corners]:
+    reach = max(1, round(_BRIDGE * max(tissue.shape) / 2)) * 2 + 1
+    mask = tissue.astype(np.uint8)
     joined = cv2.dilate(mask, np.ones((reach, reach), np.uint8))
     count, labels = cv2.connectedComponents(joined, connectivity=8)
     labels = labels * mask

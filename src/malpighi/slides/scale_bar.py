@@ -31,14 +31,19 @@ class ScaleBar(NamedTuple):
     pixels: float
 
     @property
-    def label(self) -> str:
-        """The length in words.
+    def words(self) -> str:
+        """The length as a prompt says it.
 
         Example:
-            >>> ScaleBar(2000.0, 100.0).label, ScaleBar(50.0, 100.0).label
-            ('2 mm', '50 µm')
+            >>> ScaleBar(2000.0, 100.0).words, ScaleBar(50.0, 100.0).words
+            ('2 mm', '50 micrometres')
         """
-        return f"{self.microns / 1000:g} mm" if self.microns >= 1000 else f"{self.microns:g} µm"
+        return self.label.replace("um", "micrometres")
+
+    @property
+    def label(self) -> str:
+        """The length as the picture says it; PIL's own font has no Greek letters."""
+        return f"{self.microns / 1000:g} mm" if self.microns >= 1000 else f"{self.microns:g} um"
 
 
 def bar_for(mpp: float | None, width: int) -> ScaleBar | None:

@@ -139,7 +139,7 @@ def finished(slide: Slide, rgb: Pixels, layout: Layout, subject: str, settings: 
         pieces=layout.pieces,
         slide=str(slide.path),
     )
-    return SlideView(rgb, where, words + (f"; the bar is {bar.label}." if drawn and bar else "."))
+    return SlideView(rgb, where, words + (f"; the bar is {bar.words}." if drawn and bar else "."))
 
 
 def scale_words(mpp: float | None) -> str:
