@@ -24,6 +24,7 @@ from malpighi.slides.view import Tissue, tissue_of
 
 _GLANCE = 2048
 _EMPTY = 0.02
+_SAMPLE = 512
 _SAMPLE_STEP = 2
 _NOTHING: Floats = np.zeros(1, dtype=np.float32)
 _ENLARGED, _DARK, _RAGGED = 3.0, 1.5, 0.1
@@ -39,7 +40,8 @@ class CellSettings(Settings, frozen=True):
         field: side of what is looked at in one go, px of the search.
         least_um2: smallest nucleus, square micrometres.
         most_um2: largest; what is larger is a clump, a fold or dirt.
-        samples: fields from which darkness and size of the slide's typical nucleus are learnt.
+        samples: fields in whose middle darkness and size of the slide's typical nucleus are
+            learnt.
         size: weight of a large nucleus in the score.
         darkness: weight of a dark one.
         irregularity: weight of a ragged outline.
@@ -205,7 +207,7 @@ def _window(values_HW: NDArray, field: _Field, search: _Search, over: Region) ->
 def _typical(search: _Search, fields: list[_Field], white: tuple[float, float, float]) -> Reference:
     """What fields spread evenly over the slide say of its nuclei."""
     picks = np.unique(np.linspace(0, len(fields) - 1, min(search.settings.samples, len(fields))).astype(int))
-    sampled = [fields[index] for index in picks.tolist()] if fields else []
+    sampled = [_middle(fields[index]) for index in picks.tolist()] if fields else []
     points = [
         contrast(nuclear_density(_pixels(search, field), white), search.mpp)[::_SAMPLE_STEP, ::_SAMPLE_STEP]
         for field in sampled
@@ -220,6 +222,14 @@ def _typical(search: _Search, fields: list[_Field], white: tuple[float, float, f
     area = float(np.median([nucleus.area_um2 for nucleus in seen])) if seen else search.settings.least_um2
     density = float(np.median([nucleus.density for nucleus in seen])) if seen else threshold
     return Reference(threshold, max(area, 1e-3), max(density, 1e-3))
+
+
+def _middle(field: _Field) -> _Field:
+    """A smaller field in the middle of one."""
+    x0, y0, x1, y1 = field.core
+    x, y = max((x0 + x1 - _SAMPLE) // 2, x0), max((y0 + y1 - _SAMPLE) // 2, y0)
+    core = (x, y, min(x + _SAMPLE, x1), min(y + _SAMPLE, y1))
+    return _Field(core, core)
 
 
 def _pixels(search: _Search, field: _Field) -> Pixels:

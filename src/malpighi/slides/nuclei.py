@@ -34,6 +34,8 @@ _OTSU_SHARE = 0.6
 _LIMITS = (0.08, 0.30)
 _GAP = 0.7
 """Radius, micrometres, of holes and bridges that do not count."""
+_HOLE = 30.0
+"""Area, square micrometres, of the largest pale spot in a nucleus."""
 _DARKNESS = 4.0
 """How much a unit of contrast counts beside a micrometre from the edge, when nuclei that touch are split."""
 _BLUR = 1.5
@@ -108,18 +110,18 @@ def label_nuclei(contrast_HW: Floats, threshold: float, mpp: float) -> Labels:
 
     The outline lies at half the contrast of the nucleus itself, so that dense cytoplasm falls away.
     """
-    mask = ndimage.binary_fill_holes(contrast_HW > threshold).astype(np.uint8)
     disc = _disc(_GAP, mpp)
-    mask = ndimage.binary_fill_holes(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, disc)).astype(np.uint8)
-    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, disc)
+    mask = _without_small_holes((contrast_HW > threshold).astype(np.uint8), mpp)
+    mask = _without_small_holes(_closed(mask, disc), mpp)
+    mask = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, disc), dtype=np.uint8)
     depth = _blurred(cv2.distanceTransform(mask, cv2.DIST_L2, 5) * np.float32(mpp), _SMOOTH, mpp)
     dark = _blurred(contrast_HW, _BLUR, mpp)
     height = np.asarray((depth + _DARKNESS * dark) * mask, dtype=np.float32)
-    labels = np.asarray(watershed(-height, _peaks(height), mask=mask.astype(bool)), dtype=np.int32)
+    labels = np.asarray(watershed(-height, _peaks(height, mpp), mask=mask.astype(bool)), dtype=np.int32)
     darkest = np.concatenate([[np.inf], ndimage.maximum(dark, labels, np.arange(1, labels.max() + 1))])
     inner = (contrast_HW > _HALF * darkest[labels]).astype(np.uint8)
-    closed = cv2.morphologyEx(cv2.morphologyEx(inner, cv2.MORPH_CLOSE, disc), cv2.MORPH_OPEN, disc)
-    return np.asarray(labels * ndimage.binary_fill_holes(closed), dtype=np.int32)
+    inner = np.asarray(cv2.morphologyEx(_closed(inner, disc), cv2.MORPH_OPEN, disc), dtype=np.uint8)
+    return np.asarray(labels * _without_small_holes(inner, mpp), dtype=np.int32)
 
 
 def measure_nuclei(labels_HW: Labels, density_HW: Floats, mpp: float) -> list[Nucleus]:
@@ -157,21 +159,34 @@ def _disc(radius: float, mpp: float) -> NDArray[np.uint8]:
     return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), dtype=np.uint8)
 
 
-def _peaks(height: Floats) -> Labels:
+def _closed(mask: NDArray[np.uint8], disc: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, disc), dtype=np.uint8)
+
+
+def _peaks(height: Floats, mpp: float) -> Labels:
     """Markers of hills that rise by a waist above the pass to a higher one."""
-    lowered = _reconstructed(height - np.float32(_WAIST), height)
+    reach = math.ceil(to_pixels(2 * _WIDEST, mpp))
+    lowered = _reconstructed(height - np.float32(_WAIST), height, reach)
     tops = (height - lowered > 0.5 * _WAIST) & (height > 0)
     return np.asarray(ndimage.label(tops, np.ones((3, 3)))[0], dtype=np.int32)
 
 
-def _reconstructed(seed: Floats, ceiling: Floats) -> Floats:
-    """Greyscale reconstruction by dilation of `seed` under `ceiling`."""
+def _reconstructed(seed: Floats, ceiling: Floats, reach: int) -> Floats:
+    """Greyscale reconstruction by dilation of `seed` under `ceiling`, as far as `reach` px."""
     kernel = np.ones((3, 3), np.uint8)
-    while True:
+    for step in range(reach):
         grown = np.minimum(cv2.dilate(seed, kernel), ceiling)
-        if np.array_equal(grown, seed):
-            return grown
-        seed = grown
+        if step % 8 == 7 and np.array_equal(grown, seed):
+            break
+        seed = np.asarray(grown, dtype=np.float32)
+    return seed
+
+
+def _without_small_holes(mask: NDArray[np.uint8], mpp: float) -> NDArray[np.uint8]:
+    """The mask with pale spots of nuclei filled; lumens with nuclei all around stay open."""
+    _, labels, facts, _ = cv2.connectedComponentsWithStats(1 - mask, connectivity=4)
+    small = facts[:, cv2.CC_STAT_AREA] < to_pixels(1.0, mpp) ** 2 * _HOLE
+    return np.asarray(mask | small[labels], dtype=np.uint8)
 
 
 def _measured(mask: NDArray[np.bool_], density: Floats, window: tuple[slice, slice], mpp: float) -> Nucleus:
