@@ -177,13 +177,11 @@ def other_readers(path, size):
 
 
 def tile_rounds(path, size, rows, rounds):
-    """Corners of a grid of `size`, level 0: a warm-up and `rounds` bands of `rows` rows, one below the other."""
+    """Corners of a grid of `size`, level 0: a warm-up and `rounds` bands of `rows` rows."""
     with open_slide(path, check=False) as slide:
         wide, high = slide.size
     first = high // 4 // size * size
-    lines = [
-        [(x, y) for x in range(0, wide - size + 1, size)] for y in range(first, high - size + 1, size)
-    ]
+    lines = [[(x, y) for x in range(0, wide - size + 1, size)] for y in range(first, high - size + 1, size)]
     return [list(chain(*lines[k : k + rows])) for k in range(0, len(lines) - rows + 1, rows)][: rounds + 1]
 
 
@@ -334,9 +332,10 @@ def memory(slides, sides):
 
 def exactness():
     """The largest difference from OpenSlide over all tiles of the real slides, by level."""
-    print("
-difference from OpenSlide, of 255: the largest of each level, or where OpenSlide reads between"
-          " pixels the largest mean of a tile")  # fmt: skip
+    print("\ndifference from OpenSlide by level: the largest of all tiles, of 255")
+    print(
+        "(the largest mean of a tile where the downsample is no whole number: OpenSlide reads between pixels)"
+    )
     found = {}
     for name in REAL:
         if not (DATA / name).exists():
