@@ -218,8 +218,8 @@ def downsample_of(full: Size, level: Size) -> float:
     """How many level-0 px make one px of a level: the mean of the ratios of both sides, as OpenSlide counts.
 
     Example:
-        >>> downsample_of((4000, 2000), (1000, 499))
-        4.004008016032064
+        >>> downsample_of((10, 9), (5, 4))
+        2.125
     """
     return (full[0] / level[0] + full[1] / level[1]) / 2
 

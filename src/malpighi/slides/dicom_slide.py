@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from malpighi.errors import ConfigError, DataError
 from malpighi.geometry import downsample_of
-from malpighi.slides.jpeg import SHRINKS, complete, decode_jpeg, prefix_of, states_colours
+from malpighi.slides.jpeg import SHRINKS, Completion, decode_jpeg, states_colours
 from malpighi.slides.scale import Scale, Stated, from_imaged_volume, from_pixel_spacing, scale_of
 from malpighi.slides.slide import Level, Pixels, SlideFacts
 from malpighi.slides.tiled_slide import TiledSlide, TileError
@@ -73,7 +73,7 @@ class DicomSlide(TiledSlide):
         except Exception as error:  # the parsers below raise nearly anything on damaged files
             raise DataError(f"{path}: wsidicom cannot open it as a slide ({error})") from error
         rgb = facts.properties.get("PhotometricInterpretation") == "RGB"
-        self._prefix = prefix_of(b"", rgb=rgb)
+        self._completion = Completion(b"", rgb=rgb)
         if rgb and all(self._jpeg) and b"JFIF" in self._frame(0, 0, 0)[:_HEAD]:
             facts = replace(facts, notes=(*facts.notes, _YCBCR_NAMED_RGB))
         divides = all(side % SHRINKS[-1] == 0 for level in facts.levels for side in level.tile or (1,))
@@ -112,7 +112,7 @@ class DicomSlide(TiledSlide):
 
     def _completed(self, level: int, column: int, row: int) -> bytes:
         data = self._frame(level, column, row)
-        return data if states_colours(data) else _attempt(partial(complete, data, self._prefix))
+        return data if states_colours(data) else _attempt(partial(self._completion.complete, data))
 
     def _frame(self, level: int, column: int, row: int) -> bytes:
         """The bytes of a frame; wsidicom's file handles are not shared by threads."""

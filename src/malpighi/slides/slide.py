@@ -18,11 +18,14 @@ from PIL import Image
 
 from malpighi.errors import DataError
 from malpighi.geometry import Region, Size, coarser, on_level, shrinkage
+from malpighi.slides.area import mean_over_areas
 
 Pixels = NDArray[np.uint8]
 
 WHITE = (255, 255, 255)
-_BAND_PIXELS = 4_000_000
+_BAND_PIXELS = 2_000_000
+_BAND_ROWS = 1024
+_FEW = 64
 _NEARLY = 1e-6
 
 
@@ -157,6 +160,12 @@ class Slide(ABC):
         scale = self.levels[index].downsample
         shrink = max(s for s in self.shrinks if s == 1 or scale * s <= step * (1 + _NEARLY))
         corners = on_level(region, scale * shrink)
+        if _inside(region, self.size):
+            (x0, x1), (y0, y1) = (
+                _within(corners[side], corners[side + 2], self.levels[index].size[side] / shrink)
+                for side in (0, 1)
+            )
+            corners = (x0, y0, x1, y1)
         return self._resampled(index, shrink, corners, size)
 
     def read_at(self, corner: tuple[float, float], size: Size, mpp: float) -> Pixels:
@@ -236,8 +245,8 @@ class Slide(ABC):
         across, down = (x1 - x0) / size[0], (y1 - y0) / size[1]
         if min(across, down) < 1 - _NEARLY:
             return self._block(level, shrink, corners, size)
-        wide = min(size[0], max(1, int(_BAND_PIXELS / across / down)))
-        high = min(size[1], max(1, int(_BAND_PIXELS / across / down / wide)))
+        wide = _whole_px(across, min(size[0], int(_BAND_PIXELS / across / max(down, _BAND_ROWS))))
+        high = _whole_px(down, min(size[1], int(_BAND_PIXELS / across / down / wide)))
         out = np.empty((size[1], size[0], 3), dtype=np.uint8)
         for top, left in product(range(0, size[1], high), range(0, size[0], wide)):
             lower, right = min(top + high, size[1]), min(left + wide, size[0])
@@ -258,13 +267,27 @@ class Slide(ABC):
         return _resize(pixels, size, (x0 - left, y0 - top, x1 - left, y1 - top), grows=grows)
 
 
+def _whole_px(step: float, count: int) -> int:
+    """At most `count` steps, at least one; so many, where few suffice, that they end between two pixels."""
+    period = next((n for n in range(1, min(count, _FEW) + 1) if abs(n * step - round(n * step)) < _NEARLY), 1)
+    return max(count - count % period, 1)
+
+
+def _inside(region: Region, size: Size) -> bool:
+    across, down = region.x + region.width, region.y + region.height
+    return min(region.x, region.y) >= 0 and across <= size[0] + _NEARLY and down <= size[1] + _NEARLY
+
+
+def _within(start: float, end: float, limit: float) -> tuple[float, float]:
+    """A stretch that should lie on a level, moved back where the rounding of its downsample put it beyond."""
+    beyond = max(end - limit, 0.0)
+    return max(start - beyond, 0.0), end - beyond
+
+
 def _resize(band: Pixels, size: Size, box: tuple[float, float, float, float], *, grows: bool) -> Pixels:
     """The part `box` of a picture as `size` px: by area where it shrinks, bicubic where it grows."""
     height, width = band.shape[:2]
     inside = (max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(width)), min(box[3], float(height)))
-    if size == (width, height) and all(
-        abs(a - b) < 1e-3 for a, b in zip(inside, (0, 0, width, height), strict=True)
-    ):
-        return band
-    filter_ = Image.Resampling.BICUBIC if grows else Image.Resampling.BOX
-    return np.asarray(Image.fromarray(band).resize(size, filter_, box=inside))
+    if not grows:
+        return mean_over_areas(band, size, inside)
+    return np.array(Image.fromarray(band).resize(size, Image.Resampling.BICUBIC, box=inside))

@@ -15,13 +15,14 @@ from malpighi.slides.tiff_slide import TiffSlide
 SAME = 2
 _SAME_MEAN = 2.0
 _WHOLE_PX = 1e-3
+_WINDOW = 64
 _VENDORS = ("aperio", "generic-tiff")
 
 Place = tuple[int, int, int]
 
 
 def disagreement(ours: TiffSlide, theirs: OpenSlideSlide) -> tuple[str, str]:
-    """Compare the levels, and the pixels of up to four tiles.
+    """Compare the levels, and the pixels of up to three tiles.
 
     Returns:
         (what differs, what was compared); the first is empty where the readings agree. JPEG decoders may
@@ -47,9 +48,9 @@ def disagreement(ours: TiffSlide, theirs: OpenSlideSlide) -> tuple[str, str]:
 
 
 def places(slide: TiffSlide, levels: int) -> list[Place]:
-    """(level, column, row) of the fullest tiles: two of level 0, one of a middle and the last level."""
+    """(level, column, row) of the fullest tiles: two of level 0, one of the last level."""
     found = []
-    for level in sorted({0, levels // 2, levels - 1}):
+    for level in sorted({0, levels - 1}):
         counts = slide.stored_bytes(level)
         ordered = np.argsort(counts, axis=None)
         chosen = [ordered[-1], ordered[3 * len(ordered) // 4]] if level == 0 else [ordered[-1]]
@@ -61,18 +62,18 @@ def places(slide: TiffSlide, levels: int) -> list[Place]:
 
 
 def difference(ours: TiffSlide, theirs: OpenSlideSlide, place: Place) -> tuple[float, float] | None:
-    """How far two readings of a tile are apart, and how far they may be; None where the tile is damaged.
+    """How far two readings of a tile's middle are apart, and how far they may be; None where it is damaged.
 
     OpenSlide takes places in level-0 px, so on a level whose downsample is no whole number it reads between
     pixels. There ours is moved by the same fraction (bilinear), and means are compared, not extremes.
     """
     level, column, row = place
     wide, high = ours.levels[level].tile or (0, 0)
-    width = min(wide, ours.levels[level].size[0] - column * wide)
-    height = min(high, ours.levels[level].size[1] - row * high)
-    corner = (column * wide, row * high)
-    mine = ours.read_level(level, corner, (width, height))
-    other = theirs.read_level(level, corner, (width, height))
+    sides = zip((column * wide, row * high), (wide, high), ours.levels[level].size, strict=True)
+    spans = [_middle(start, min(start + side, end)) for start, side, end in sides]
+    corner, size = (spans[0][0], spans[1][0]), (spans[0][1], spans[1][1])
+    mine = ours.read_level(level, corner, size)
+    other = theirs.read_level(level, corner, size)
     if place in ours.damage or len(theirs.damage):
         return None
     scale = theirs.levels[level].downsample
@@ -81,6 +82,12 @@ def difference(ours: TiffSlide, theirs: OpenSlideSlide, place: Place) -> tuple[f
         return float(np.abs(mine.astype(int) - other).max()), SAME
     inner = _moved(mine, moved[0], moved[1]) - other[1:-1, 1:-1]
     return float(np.abs(inner).mean()) if inner.size else 0.0, _SAME_MEAN
+
+
+def _middle(start: int, end: int) -> tuple[int, int]:
+    """(start, length) of the middle of a stretch, at most `_WINDOW` long."""
+    length = min(end - start, _WINDOW)
+    return start + (end - start - length) // 2, length
 
 
 def _moved(rgb: Pixels, x: float, y: float) -> np.ndarray:

@@ -8,7 +8,7 @@ import imagecodecs
 import numpy as np
 
 from malpighi.errors import DataError
-from malpighi.slides.jpeg import SHRINKS, complete, decode_jpeg, prefix_of
+from malpighi.slides.jpeg import SHRINKS, Completion, decode_jpeg
 from malpighi.slides.slide import Pixels
 from malpighi.slides.tiff_index import MAX_TILE_PIXELS, Page
 from malpighi.slides.tiled_slide import TileError
@@ -56,7 +56,7 @@ class TileCodec:
         self.most_bytes = 2 * self.size[0] * self.size[1] * 3 + _SLACK
         self.jpeg = page.compression == JPEG
         self.shrinks = SHRINKS if self.jpeg and not any(side % SHRINKS[-1] for side in self.size) else (1,)
-        self._prefix = prefix_of(page.tables, rgb=page.photometric == _RGB)
+        self._completion = Completion(page.tables, rgb=page.photometric == _RGB)
         self._decode = self._decoder(page)
 
     def decode(self, data: bytes, shrink: int = 1) -> Pixels:
@@ -67,7 +67,7 @@ class TileCodec:
         """
         try:
             if self.jpeg:
-                return decode_jpeg(complete(data, self._prefix), self.size, shrink)
+                return decode_jpeg(self._completion.complete(data), self.size, shrink)
             return self._decode(data)
         except MemoryError:
             raise
@@ -75,9 +75,9 @@ class TileCodec:
             raise TileError(f"it does not decode: {error}") from error
 
     def complete(self, data: bytes) -> bytes:
-        """The bytes of a JPEG tile as a file of its own; see `jpeg.complete`."""
+        """The bytes of a JPEG tile as a file of its own; see `jpeg.Completion`."""
         try:
-            return complete(data, self._prefix)
+            return self._completion.complete(data)
         except DataError as error:
             raise TileError(str(error)) from error
 

@@ -19,7 +19,8 @@ from malpighi.geometry import Size
 from malpighi.slides.slide import Pixels, Slide, SlideFacts
 from malpighi.slides.tile_cache import TileCache
 
-CACHE_BYTES = 64 << 20
+MOST_CACHED = 64 << 20
+_LEAST_CACHED = 4 << 20
 _MANY = 64
 _THREADS = min(4, os.cpu_count() or 1)
 
@@ -49,7 +50,7 @@ class TiledSlide(Slide):
     def __init__(self, path: Path, facts: SlideFacts, shrinks: tuple[int, ...]) -> None:
         super().__init__(path, facts)
         self.shrinks = shrinks
-        self._cache = TileCache(CACHE_BYTES)
+        self._cache = TileCache(_two_rows(facts))
         self._grids = {
             (index, shrink): _Grid(
                 index,
@@ -146,6 +147,17 @@ class TiledSlide(Slide):
         (wide, high), (width, height) = self.levels[grid.level].size, self._grids[grid.level, 1].tile
         valid = (min(width, wide - column * width), min(height, high - row * height))
         return valid if valid[0] % grid.shrink or valid[1] % grid.shrink else None
+
+
+def _two_rows(facts: SlideFacts) -> int:
+    """Bytes of two rows of level-0 tiles, what a walk in bands needs, within bounds.
+
+    More would do harm: a full cache hands its memory on to the next tile, and new memory costs as much as a
+    third of decoding.
+    """
+    width, height = facts.levels[0].tile or (0, 0)
+    row = (-(-facts.levels[0].size[0] // width) + 1) * width * height * 3 if width else 0
+    return max(_LEAST_CACHED, min(2 * row, MOST_CACHED))
 
 
 def _span(start: int, length: int, grid: _Grid, side: int) -> range:
