@@ -24,6 +24,9 @@ from malpighi.records import Failure
 
 Geometries = NDArray[np.object_]
 
+UNLABELLED = "unlabelled"
+"""The class, in formats that need one, of annotations that have none; read back it is none again."""
+
 _AREAL = (3, 6)  # shapely's type ids: Polygon, MultiPolygon
 _LINE, _COLLECTION = (1, 2, 5), 7
 _SEAM_TOLERANCE = 1e-9  # of the area
@@ -71,7 +74,8 @@ class Annotation(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def bounds(self) -> Box:
         """The smallest upright box around it, level-0 px."""
-        return Box(*self.geometry.bounds, Frame.SLIDE)
+        x0, y0, x1, y1 = self.geometry.bounds
+        return Box(x0, y0, x1, y1, Frame.SLIDE)
 
     @property
     def is_box(self) -> bool:
@@ -156,7 +160,7 @@ def moved(geometries_N: Geometries, affine: Affine, decimals: int | None = None)
     scale, shift = np.array(affine[:2]), np.array(affine[2:])
 
     def move(xy_M2: NDArray[np.float64]) -> NDArray[np.float64]:
-        there = xy_M2 * scale + shift
+        there: NDArray[np.float64] = xy_M2 * scale + shift
         return there if decimals is None else np.round(there, decimals)
 
     return np.asarray(shapely.transform(shapely.force_2d(geometries_N), move), dtype=object)
@@ -164,7 +168,7 @@ def moved(geometries_N: Geometries, affine: Affine, decimals: int | None = None)
 
 def is_box(geometries_N: Geometries) -> NDArray[np.bool_]:
     """Which geometries are upright rectangles."""
-    areal = (shapely.get_type_id(geometries_N) == _AREAL[0]) & (
+    areal: NDArray[np.bool_] = (shapely.get_type_id(geometries_N) == _AREAL[0]) & (
         shapely.get_num_coordinates(geometries_N) == 5
     )
     boxes = shapely.envelope(geometries_N)
@@ -201,7 +205,7 @@ def seamed(polygon: shapely.Polygon) -> NDArray[np.float64]:
         ring_M2: (x, y), first point repeated at the end.
     """
     turned = shapely.orient_polygons(polygon)  # holes run against the outline: their area is taken away
-    ring = shapely.get_coordinates(turned.exterior)
+    ring: NDArray[np.float64] = shapely.get_coordinates(turned.exterior)
     for interior in sorted(turned.interiors, key=lambda hole: hole.bounds):
         ring = _spliced(ring, shapely.get_coordinates(interior), polygon)
     return ring

@@ -27,12 +27,12 @@ class Element(NamedTuple):
     """One element of the array.
 
     Attributes:
-        index: its place in the array, from 0.
+        place: its index in the array, from 0.
         value: what it says; None where it cannot be read.
         error: why it cannot be read; "" where it can.
     """
 
-    index: int
+    place: int
     value: Any
     error: str = ""
 

@@ -221,7 +221,7 @@ def _annotations(
     features: list[_Feature] = []
     failures: list[Failure] = []
     for element in batch:
-        place = f"{path.name}#{element.index}"
+        place = f"{path.name}#{element.place}"
         if element.error:
             failures.append(Failure(place, "read", element.error))
         else:
