@@ -1,7 +1,7 @@
 """DICOM Microscopy Bulk Simple Annotations: thousands of cells in one object.
 
 Coordinates are image coordinates relative to the total pixel matrix: (0, 0) is the upper left corner of the
-upper left pixel, as here. They are float32 where that keeps them within 0.01 px, else float64. Measurements
+upper left pixel, as here. They are float32 where that keeps them within 0.005 px, else float64. Measurements
 are float32, as the standard has it.
 
 Groups hold one label, kind, colour and type of graphic each. Holes are cut in through a seam; what has several
@@ -59,7 +59,7 @@ from malpighi.slides.exchange.dicom_codes import (
 from malpighi.slides.exchange.dicom_source import level_affine, same_maker, source_image
 from malpighi.slides.slide import Slide
 
-SINGLE_PRECISION = 0.01
+SINGLE_PRECISION = 0.005
 """By how many px float32 may be off before float64 is taken."""
 
 _ELLIPSE_ERROR = 0.1  # px, of a polygon in place of an ellipse
@@ -70,11 +70,11 @@ class _Graphic(NamedTuple):
     """One simple shape of an annotation.
 
     Attributes:
-        points_M2: its coordinates, px.
+        points: its coordinates (M x 2), px.
         mark: the annotation that it is a part of.
     """
 
-    points_M2: NDArray[np.float64]
+    points: NDArray[np.float64]
     mark: Annotation
 
 
@@ -141,8 +141,8 @@ def read_dicom_annotations(path: Path, slide: Slide | None = None) -> Found:
     whole = _load(path)
     if whole.AnnotationCoordinateType != "2D":
         raise DataError(
-            f"{path}: coordinates are {whole.AnnotationCoordinateType}, in millimetres on the glass; only those "
-            "in px of the image (2D) are read: have them exported so"
+            f"{path}: coordinates are {whole.AnnotationCoordinateType}, in millimetres on the glass; only "
+            "those in px of the image (2D) are read: have them exported so"
         )
     here = _affine(path, whole, slide)
     annotations: list[Annotation] = []
@@ -191,7 +191,7 @@ def _group(
 ) -> AnnotationGroup:
     label = key.label or UNLABELLED
     codes = property_of(label)
-    points = [graphic.points_M2 for graphic in graphics]
+    points = [graphic.points for graphic in graphics]
     single = [array.astype(np.float32) for array in points]
     error = np.abs(np.concatenate(points) - np.concatenate(single)).max()
     manual = key.kind in _BY_HAND and not any(graphic.mark.score is not None for graphic in graphics)
@@ -254,8 +254,8 @@ def _affine(path: Path, whole: Any, slide: Slide | None) -> Affine:
     found = next(filter(None, (level_affine(slide, uid) for uid in referred)), None)
     if found is None:
         raise DataError(
-            f"{path} refers to the image {', '.join(referred) or '(none)'}, which is no level of {slide.path}; "
-            "give the slide that was annotated, or none to take coordinates as level-0 px"
+            f"{path} refers to the image {', '.join(referred) or '(none)'}, which is no level of "
+            f"{slide.path}; give the slide that was annotated, or none to take coordinates as level-0 px"
         )
     return found
 

@@ -49,7 +49,7 @@ def source_image(slide: Slide) -> Dataset:
 
 
 def level_affine(slide: Slide, uid: str) -> Affine | None:
-    """From px of the slide's image `uid` (its total pixel matrix) to level-0 px; None where it has none such."""
+    """From px of the slide's image `uid`, its total pixel matrix, to level-0 px; None where it has none."""
     files = _dicom_files(slide.path)
     headers = _headers(files) if files else iter([_described(slide)])
     for header in headers:
