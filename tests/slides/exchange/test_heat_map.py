@@ -12,6 +12,7 @@ from malpighi.slides.exchange.heat_map import (
     COLORS,
     HeatMap,
     HeatMapSettings,
+    halved,
     lay,
     palette,
     picture,
@@ -34,12 +35,12 @@ def test_tiles_lie_where_they_are_on_the_slide():
     assert heat.step == 256
     expected = np.full((4, 6), np.nan)
     expected[0, :2], expected[3, 5] = (0, 1), 0.5
-    np.testing.assert_array_equal(heat.scores_HW, expected)
+    np.testing.assert_array_equal(heat.scores, expected)
 
 
 def test_where_tiles_overlap_their_mean_counts():
     heat = lay(table((0, 0, 200, 100, 0.0), (100, 0, 200, 100, 1.0)), (300, 100), HeatMapSettings())
-    np.testing.assert_allclose(heat.scores_HW, [[0, 0.5, 1]])
+    np.testing.assert_allclose(heat.scores, [[0, 0.5, 1]])
 
 
 @pytest.mark.parametrize("form", ["rgb", "rgba", "float32"])
@@ -58,7 +59,7 @@ def test_the_map_is_aligned_with_the_slide(tmp_path, phantom, form, step):
         assert [stop["score"] for stop in told["legend"]] == [0, 0.25, 0.5, 0.75, 1]
         assert tiff.pages[0].is_tiled
         if form == "float32":
-            np.testing.assert_array_equal(tiff.pages[0].asarray(), heat.scores_HW)
+            np.testing.assert_array_equal(tiff.pages[0].asarray(), heat.scores)
             return
     with open_slide(tmp_path / "heat.tif") as shown:
         factor = shown.size[0] / 1536
@@ -84,9 +85,7 @@ def test_openslide_opens_it(tmp_path, phantom):
 
 def test_coarser_levels_are_means_of_what_is_known():
     heat = np.array([[0, 1, np.nan], [np.nan, 0.5, np.nan]], dtype=np.float32)
-    from malpighi.slides.exchange.heat_map import _halved  # noqa: PLC0415
-
-    np.testing.assert_allclose(_halved(heat), [[0.5, np.nan]])
+    np.testing.assert_allclose(halved(heat), [[0.5, np.nan]])
 
 
 @pytest.mark.parametrize("name", COLORS)
@@ -145,4 +144,4 @@ def test_wrong_tables_and_settings_are_refused(tmp_path, phantom):
 def test_large_slides_get_a_step_that_keeps_the_map_small():
     heat = lay(table((13, 7, 101, 97, 1.0)), (200_000, 200_000), HeatMapSettings())
     assert heat.step == 25
-    assert picture(heat.scores_HW[:2, :2], (0, 1), HeatMapSettings()).shape == (2, 2, 3)
+    assert picture(heat.scores[:2, :2], (0, 1), HeatMapSettings()).shape == (2, 2, 3)

@@ -4,8 +4,8 @@ Coordinates are image coordinates relative to the total pixel matrix: (0, 0) is 
 upper left pixel, as here. They are float32 where that keeps them within 0.005 px, else float64. Measurements
 are float32, as the standard has it.
 
-Groups hold one label, kind, colour and type of graphic each. Holes are cut in through a seam; what has several
-parts becomes several annotations.
+Groups hold one label, kind, colour and type of graphic each. Holes are cut in through a seam; what has
+several parts becomes several annotations.
 
 Source: DICOM PS3.3 A.87 and C.37.1 (annotations), C.10.5 (the corner convention), through highdicom.
 """

@@ -1,8 +1,7 @@
 """Scores of tiles as a pyramidal TIFF that lies on the slide: viewers and OpenSlide open it like one.
 
 One px of its finest level is `step` x `step` level-0 px of the slide, from the slide's corner on; its mpp is
-the slide's times `step`. ImageDescription is a JSON object with the region, the step, the range of the colours
-and the legend.
+the slide's times `step`. ImageDescription is a JSON object with the region, the step and the legend.
 
 Shape legend: H x W = rows x columns of the map, T = tiles.
 """
@@ -59,11 +58,11 @@ class HeatMap(msgspec.Struct, frozen=True):
     """Scores on the grid of a slide.
 
     Attributes:
-        scores_HW: mean score of the tiles over each px; NaN where there is none.
+        scores: mean score of the tiles over each px (H x W); NaN where there is none.
         step: level-0 px per px.
     """
 
-    scores_HW: Any
+    scores: Any
     step: int
 
 
@@ -114,7 +113,7 @@ def write_heat_map(path: Path, heat: HeatMap, slide: Slide, settings: HeatMapSet
         DataError: the grid is not the slide's, or all scores are missing.
     """
     low, high = _range(heat, slide, settings)
-    scores = np.asarray(heat.scores_HW, dtype=np.float32)
+    scores = np.asarray(heat.scores, dtype=np.float32)
     options = {"tile": (TILE, TILE), "compression": "deflate", "metadata": None, **_samples(settings.form)}
     with mending(path.parent), replacing(path) as file, tifffile.TiffWriter(file, bigtiff=False) as writer:
         level, told = 0, _description(heat, slide, settings, (low, high))
@@ -128,7 +127,7 @@ def write_heat_map(path: Path, heat: HeatMap, slide: Slide, settings: HeatMapSet
             )
             if max(scores.shape) <= TILE:
                 return {"low": low, "high": high}
-            scores, level = _halved(scores), level + 1
+            scores, level = halved(scores), level + 1
 
 
 def picture(scores_HW: Floats, limits: tuple[float, float], settings: HeatMapSettings) -> NDArray[Any]:
@@ -154,6 +153,17 @@ def palette(name: str) -> NDArray[np.uint8]:
         raise ConfigError(f"there are no colours {name!r}; choose from {', '.join(COLORS)}")
     table = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], COLORS[name])
     return np.ascontiguousarray(table[:, 0, ::-1]).astype(np.uint8)
+
+
+def halved(scores_HW: Floats) -> Floats:
+    """The mean of each two by two px that have a score."""
+    height, width = scores_HW.shape
+    padded = np.pad(scores_HW, ((0, height % 2), (0, width % 2)), constant_values=np.nan)
+    blocks = padded.reshape(padded.shape[0] // 2, 2, padded.shape[1] // 2, 2)
+    known = np.isfinite(blocks)
+    counts = known.sum(axis=(1, 3))
+    sums = np.where(known, blocks, 0).sum(axis=(1, 3))
+    return np.where(counts, sums / np.maximum(counts, 1), np.nan).astype(np.float32)
 
 
 def _columns(tiles: pa.Table, column: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -186,14 +196,12 @@ def _range(heat: HeatMap, slide: Slide, settings: HeatMapSettings) -> tuple[floa
     if settings.form not in ("rgb", "rgba", "float32"):
         raise ConfigError(f"form is {settings.form!r}; choose rgb, rgba or float32")
     shape = tuple(-(-side // heat.step) for side in reversed(slide.size))
-    if np.shape(heat.scores_HW) != shape:
-        raise DataError(
-            f"the scores are {np.shape(heat.scores_HW)}; the slide at step {heat.step} is {shape}"
-        )
-    if not np.isfinite(heat.scores_HW).any():
+    if np.shape(heat.scores) != shape:
+        raise DataError(f"the scores are {np.shape(heat.scores)}; the slide at step {heat.step} is {shape}")
+    if not np.isfinite(heat.scores).any():
         raise DataError("every score of the map is missing; nothing to show")
-    low = float(np.nanmin(heat.scores_HW)) if settings.low is None else settings.low
-    high = float(np.nanmax(heat.scores_HW)) if settings.high is None else settings.high
+    low = float(np.nanmin(heat.scores)) if settings.low is None else settings.low
+    high = float(np.nanmax(heat.scores)) if settings.high is None else settings.high
     if settings.low is None and settings.high is None and low == high:
         high = low + 1.0  # all alike: shown as the lowest colour
     if not high > low:
@@ -225,7 +233,7 @@ def _description(heat: HeatMap, slide: Slide, settings: HeatMapSettings, limits:
     told = {
         "malpighi": "heat map",
         "slide": slide.path.name,
-        "region": [0, 0, *(side * heat.step for side in reversed(np.shape(heat.scores_HW)))],
+        "region": [0, 0, *(side * heat.step for side in reversed(np.shape(heat.scores)))],
         "step": heat.step,
         "mpp": coarser(slide.mpp, heat.step),
         "score": settings.column,
@@ -233,14 +241,3 @@ def _description(heat: HeatMap, slide: Slide, settings: HeatMapSettings, limits:
         "legend": legend,
     }
     return json.dumps(told)  # ASCII: TIFF's texts hold nothing else
-
-
-def _halved(scores_HW: Floats) -> Floats:
-    """The mean of each two by two px that have a score."""
-    height, width = scores_HW.shape
-    padded = np.pad(scores_HW, ((0, height % 2), (0, width % 2)), constant_values=np.nan)
-    blocks = padded.reshape(padded.shape[0] // 2, 2, padded.shape[1] // 2, 2)
-    known = np.isfinite(blocks)
-    counts = known.sum(axis=(1, 3))
-    sums = np.where(known, blocks, 0).sum(axis=(1, 3))
-    return np.where(counts, sums / np.maximum(counts, 1), np.nan).astype(np.float32)
