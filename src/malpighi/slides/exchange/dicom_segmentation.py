@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import shapely
 from highdicom.color import CIELabColor
-from highdicom.seg import SegmentDescription, Segmentation
+from highdicom.seg import Segmentation, SegmentDescription
 from highdicom.sr.coding import CodedConcept
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
@@ -22,7 +22,7 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless, generate_uid
 
 from malpighi.durable import mending, replacing
 from malpighi.errors import DataError
-from malpighi.geometry import Affine, Region, Size, View, coarser, to_microns
+from malpighi.geometry import Affine, Region, Size, View, coarser, shrinkage, to_microns
 from malpighi.slides.annotations import (
     UNLABELLED,
     Annotation,
@@ -124,9 +124,7 @@ def write_dicom_segmentation(
         pixel_array=stack if fractional else stack.astype(np.uint8),
         segmentation_type="FRACTIONAL" if fractional else "BINARY",
         max_fractional_value=_FRACTIONS,
-        segment_descriptions=[
-            _segment(number, label, algorithm) for number, label in enumerate(masks, 1)
-        ],
+        segment_descriptions=[_segment(number, label, algorithm) for number, label in enumerate(masks, 1)],
         series_instance_uid=generate_uid(),
         series_number=101,
         sop_instance_uid=generate_uid(),
@@ -172,7 +170,7 @@ def read_dicom_segmentation(path: Path, slide: Slide | None = None) -> Masks:
     mpp = float(measures.PixelSpacing[0]) * 1000
     view = None
     if slide is not None:
-        factor = mpp / to_microns(1.0, slide.mpp)
+        factor = shrinkage(slide.mpp, mpp)
         rows, columns = found.shape[:2]
         view = View((columns, rows), region=Region(0, 0, columns * factor, rows * factor, slide.mpp))
     kind: Any = np.float32 if fractional else bool
@@ -203,7 +201,7 @@ _COLORS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114
 
 
 def _placement(source: Dataset, slide: Slide, step: int) -> dict[str, Any]:
-    """Spacing and place of a mask whose px are `step` px of the slide: its first px' middle lies further in."""
+    """Spacing and place of a mask whose px are `step` px of the slide: its first px lies further in."""
     orientation = [float(value) for value in source.ImageOrientationSlide]
     fine = to_microns(1.0, slide.mpp) / 1000
     spacing = (coarser(slide.mpp, step) or 0.0) / 1000
