@@ -69,7 +69,9 @@ def test_few_files_and_none_for_empty_glass(tmp_path):
         size, mpp = (60_000, 40_000), 0.25
 
     write_ngff_labels(tmp_path / "a.ome.zarr", [Annotation(geometry=shapely.box(10, 10, 90, 90))], Large())
-    shards = [file for file in (tmp_path / "a.ome.zarr").rglob("*") if file.is_file() and file.name != "zarr.json"]
+    shards = [
+        file for file in (tmp_path / "a.ome.zarr").rglob("*") if file.is_file() and file.name != "zarr.json"
+    ]
     levels, _ = read_ngff_labels(tmp_path / "a.ome.zarr")
     assert len(shards) == len([level for level in levels if level[:100, :100].any()])
     assert len(levels) == 8
@@ -86,7 +88,10 @@ def test_values_by_class_and_coarser_labels(tmp_path, phantom):
     assert levels[0].shape == (256, 384)
     assert (levels[0][30, 30], levels[0][60, 60], levels[0][240, 300]) == (2, 0, 1)
     told = zarr.open_group(tmp_path / "a.ome.zarr/labels/tissue", mode="r").attrs["ome"]["multiscales"][0]
-    assert told["axes"] == [{"name": "y", "type": "space"}, {"name": "x", "type": "space"}]  # no scale, no unit
+    assert told["axes"] == [
+        {"name": "y", "type": "space"},
+        {"name": "x", "type": "space"},
+    ]  # no scale, no unit
     assert told["datasets"][0]["coordinateTransformations"][0]["scale"] == [4, 4]
 
 
