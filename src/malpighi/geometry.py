@@ -12,6 +12,7 @@ Four frames hang together: `slide` (level-0 pixels), `image` (pixels of the imag
 import math
 from collections.abc import Iterable
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 from numpy.typing import NDArray
@@ -76,6 +77,29 @@ class Region(msgspec.Struct, frozen=True):
     mpp: float | None = None
 
 
+class Affine(NamedTuple):
+    """A scale and a shift along each axis: x becomes `x * scale_x + shift_x`, and y alike.
+
+    Attributes:
+        scale_x: units of the new frame per unit of the old.
+        scale_y: the same along y.
+        shift_x: where the old origin lies in the new frame.
+        shift_y: the same along y.
+    """
+
+    scale_x: float
+    scale_y: float
+    shift_x: float
+    shift_y: float
+
+    @property
+    def inverse(self) -> "Affine":
+        """The way back."""
+        return Affine(
+            1 / self.scale_x, 1 / self.scale_y, -self.shift_x / self.scale_x, -self.shift_y / self.scale_y
+        )
+
+
 class View(msgspec.Struct, frozen=True):
     """How the frames of one image hang together.
 
@@ -128,6 +152,16 @@ class View(msgspec.Struct, frozen=True):
             to,
         )
 
+    def affine(self, of: Frame, to: Frame) -> Affine:
+        """What `convert` does, as numbers, for many points at once.
+
+        Example:
+            >>> View((100, 50), region=Region(1000, 0, 400, 200)).affine(Frame.SLIDE, Frame.IMAGE)
+            Affine(scale_x=0.25, scale_y=0.25, shift_x=-250.0, shift_y=0.0)
+        """
+        origin = self.convert(Box(0, 0, 1, 1, of), to)
+        return Affine(origin.x1 - origin.x0, origin.y1 - origin.y0, origin.x0, origin.y0)
+
     def clip(self, box: Box) -> Box:
         """The part of `box` inside the image, same frame; may be degenerate (area 0)."""
         width, height = self.extent(box.frame)
@@ -179,6 +213,19 @@ def to_microns(pixels: float, mpp: float | None) -> float:
         MissingScaleError: `mpp` is None.
     """
     return pixels * _scale(mpp)
+
+
+def to_square_microns(square_pixels: float, mpp: float | None) -> float:
+    """Area in square micrometres of an area in squared pixels.
+
+    Raises:
+        MissingScaleError: `mpp` is None.
+
+    Example:
+        >>> to_square_microns(100.0, 0.5)
+        25.0
+    """
+    return square_pixels * _scale(mpp) ** 2
 
 
 def coarser(mpp: float | None, downsample: float) -> float | None:
