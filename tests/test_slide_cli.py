@@ -36,7 +36,7 @@ def summary(text):
     return json.loads(text)
 
 
-@pytest.mark.parametrize("command", ["info", "read", "tiles"])
+@pytest.mark.parametrize("command", ["info", "read", "tissue", "tiles", "view", "cells"])
 def test_every_command_has_help(malpighi, command):
     code, out, _ = malpighi("slide", command, "--help")
     assert code == 0
@@ -56,7 +56,11 @@ def test_info_tells_of_all_and_goes_on_after_a_bad_file(malpighi, scans, tmp_pat
     code, out, _ = malpighi("slide", "info", scans, tmp_path / "bad.svs", "--json")
     assert code == 3
     told = summary(out)
-    assert [(row["slide"], row["width"], row["mpp"]) for row in told["slides"]][0] == ("slide-1.tiff", 768, 0.5)
+    assert next((row["slide"], row["width"], row["mpp"]) for row in told["slides"]) == (
+        "slide-1.tiff",
+        768,
+        0.5,
+    )
     assert [row["mpp"] for row in told["slides"]][-1] is None
     assert [Path(failed["id"]).name for failed in told["failed"]] == ["bad.svs"]
     code, out, _ = malpighi("slide", "info", scans)
@@ -96,7 +100,20 @@ def test_a_region_is_read_as_asked(malpighi, scans, tmp_path):
 
 def test_tiles_make_a_table_pictures_coordinates_and_patches(malpighi, scans, tmp_path):
     out = tmp_path / "out"
-    ask = ["slide", "tiles", scans, "-o", out, "--size", "128", "--h5", "trident", "--verify", "--workers", "1"]
+    ask = [
+        "slide",
+        "tiles",
+        scans,
+        "-o",
+        out,
+        "--size",
+        "128",
+        "--h5",
+        "trident",
+        "--quality",
+        "--workers",
+        "1",
+    ]
     code, text, _ = malpighi(*ask, "--patches", tmp_path / "corpus", "--licence", "CC0-1.0", "--json")
     assert code == 3  # one slide states no scale
     told = summary(text)
@@ -105,7 +122,8 @@ def test_tiles_make_a_table_pictures_coordinates_and_patches(malpighi, scans, tm
     table = read_tiles(out / "tiles.parquet")
     assert len(table) == sum(row["tiles"] for row in told["finished"]) > 0
     assert set(table["damage"].to_pylist()) == {0}
-    assert {"pen", "blur", "folds", "bubbles"} <= set(table.column_names)
+    assert {"pen", "blur", "folds", "bubbles", "tile_focus", "tile_overall"} <= set(table.column_names)
+    assert 0.5 < np.mean(table["tile_focus"].to_pylist()) <= 1
     assert min(table["tissue"].to_pylist()) >= 0.5
     for row in told["finished"]:
         with Image.open(Path(row["folder"]) / "contact.jpg") as contact:
@@ -134,6 +152,34 @@ def test_the_tissue_is_where_the_tiles_are(malpighi, scans, tmp_path):
 
 def columns(table, *names):
     return [table[name].to_pylist() for name in names]
+
+
+@pytest.mark.parametrize(
+    ("verb", "options", "file", "figure"),
+    [
+        ("tissue", [], "overlay.jpg", "tissue_fraction"),
+        (
+            "view",
+            ["--tokens", "64", "--family", "qwen2.5", "--regions", "1"],
+            "view.json",
+            "tokens",
+        ),
+        ("cells", ["--ranked", "5"], "gallery.jpg", "slide"),
+    ],
+)
+def test_every_step_leaves_its_files(malpighi, scans, tmp_path, verb, options, file, figure):
+    slide = scans / "slide-1.tiff"
+    code, text, _ = malpighi("slide", verb, slide, "-o", tmp_path / "o", "--workers", "1", "--json", *options)
+    assert code == 0
+    (row,) = summary(text)["finished"]
+    assert (Path(row["folder"]) / file).is_file()
+    assert row[figure]
+    if verb == "view":
+        assert row["tokens"] <= 64
+        assert row["width"] % 28 == 0
+        return
+    code, _, err = malpighi("slide", verb, slide, "-o", tmp_path / "p", "--set", "nothing=1")
+    assert (code, "there is no setting 'nothing'" in err) == (2, True)
 
 
 def test_it_says_what_it_will_do_and_shows_what_it_did(malpighi, scans, tmp_path):
@@ -171,7 +217,10 @@ def test_slides_are_found_in_folders_and_by_patterns(tmp_path):
         (tmp_path / name).write_bytes(b"")
     names = [path.relative_to(tmp_path).as_posix() for path in list_slides([str(tmp_path)])]
     assert names == ["a.TIF", "b.svs", "deep/d.ndpi", "dicom"]
-    assert [path.name for path in list_slides([f"{tmp_path}/*.png", f"{tmp_path}/b.svs"])] == ["c.png", "b.svs"]
+    assert [path.name for path in list_slides([f"{tmp_path}/*.png", f"{tmp_path}/b.svs"])] == [
+        "c.png",
+        "b.svs",
+    ]
     assert len(list_slides([str(tmp_path / "b.svs"), str(tmp_path)])) == 4
     (tmp_path / "odd[1].svs").write_bytes(b"")
     assert list_slides([f"{tmp_path}/odd[1].svs"]) == [tmp_path / "odd[1].svs"]

@@ -8,6 +8,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from enum import StrEnum
 from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_type_hints
@@ -17,6 +18,7 @@ import typer
 from rich.console import Console
 
 from malpighi.errors import ConfigError
+from malpighi.geometry import Frame
 from malpighi.records import Failure
 from malpighi.slides.choices import Edges, Layout
 from malpighi.terminal import ConsoleListener, failures_table, log_width, table
@@ -31,7 +33,7 @@ SHOWN_ROWS = 30
 _LOOKED_AT = 10
 
 slide_app = typer.Typer(
-    help="Whole slides: look, read, find tissue, cut into tiles. PATH is a file, a folder or a pattern.",
+    help="Whole slides: look, read, tissue, tiles, view, cells. PATH is a file, a folder or a pattern.",
     no_args_is_help=True,
 )
 console = log_width(Console())
@@ -91,13 +93,50 @@ class _Tiles(NamedTuple):
         Edges, typer.Option(help="Tiles over the edge: none, padded with background, or shifted inwards.")
     ] = Edges.DROP
     tissue: Annotated[float, typer.Option(min=0, max=1, help="Least part that is tissue.")] = 0.5
-    verify: Annotated[bool, typer.Option("--verify", help="Decode every kept tile; count damage.")] = False
+    quality: Annotated[
+        bool, typer.Option("--quality", help="Decode every kept tile: score it, count damage.")
+    ] = False
     h5: Annotated[Layout | None, typer.Option(help="Write coordinates for these, too.")] = None
     from_h5: Annotated[
         Path | None, typer.Option("--from-h5", help="Take tiles from FOLDER/SLIDE.h5 or SLIDE_patches.h5.")
     ] = None
     patches: Annotated[Path | None, typer.Option(help="Put the tiles' pictures into this corpus.")] = None
     licence: Annotated[str, typer.Option(help="Of the slides; must be given with --patches.")] = ""
+
+
+class _Set(NamedTuple):
+    """Changes of settings."""
+
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=C", help="Change a setting; repeatable. A wrong name lists them."),
+    ] = None
+
+
+class Family(StrEnum):
+    """Whose tokens and boxes a view is made for."""
+
+    QWEN3 = "qwen3"
+    QWEN25 = "qwen2.5"
+
+
+_SPEECH = {Family.QWEN3: (32, Frame.RELATIVE1000), Family.QWEN25: (28, Frame.RESIZED)}
+"""Side of a token, px, and the frame of boxes."""
+
+
+class _View(NamedTuple):
+    """What `view` is asked."""
+
+    tokens: Annotated[int, typer.Option(min=1, help="What all pictures together may cost.")] = 1024
+    family: Annotated[Family, typer.Option(help="The model that will look.")] = Family.QWEN3
+    regions: Annotated[int, typer.Option(min=0, help="Most regions beside the overview.")] = 0
+
+
+class _Cells(NamedTuple):
+    """What `cells` is asked."""
+
+    ranked: Annotated[int, typer.Option(min=1, help="Cells in the gallery.")] = 48
+    crops: Annotated[bool, typer.Option("--crops", help="Keep their crops as files of their own.")] = False
 
 
 def _command(function: Callable[..., None]) -> Callable[..., None]:
@@ -158,6 +197,43 @@ def read(which: _Which, how: _How, asked: _Read) -> None:
 
 
 @_command
+def tissue(which: _Which, how: _How, changes: _Set) -> None:
+    """Find the tissue of each slide, and ink, blur, folds and air: a mask, and a picture to look at."""
+    from malpighi.config import override
+    from malpighi.slides.overlay import tissue_slide
+    from malpighi.slides.tissue import TissueSettings
+
+    result = _job("tissue", tissue_slide, override(TissueSettings(), changes.settings or []), which, how)
+    _show("tissue", result, which, how, f"Pictures to look at: {how.out}/slides/*/overlay.jpg")
+
+
+@_command
+def view(which: _Which, how: _How, asked: _View) -> None:
+    """Show each slide as a model sees it: within a token budget, with the way back to the slide."""
+    from malpighi.slides.steps import ViewStep, view_step
+    from malpighi.slides.view import ViewSettings
+    from malpighi.slides.view_files import ViewFileSettings
+
+    side, frame = _SPEECH[asked.family]
+    shown = ViewSettings(tokens=asked.tokens, pixels_per_token=side, frame=frame)
+    settings = ViewStep(ViewFileSettings(view=shown, regions=asked.regions))
+    result = _job("view", view_step, settings, which, how)
+    _show("view", result, which, how, f"Pictures and view.json: {how.out}/slides/*/")
+
+
+@_command
+def cells(which: _Which, how: _How, asked: _Cells, changes: _Set) -> None:
+    """Propose the cells of each slide: a table of all, a gallery of those that stand out."""
+    from malpighi.config import override
+    from malpighi.slides.steps import CellsStep, cells_step
+
+    wanted = [f"show.ranked={asked.ranked}", f"show.crops={str(asked.crops).lower()}"]
+    settings = override(CellsStep(), [*wanted, *(changes.settings or [])])
+    result = _job("cells", cells_step, settings, which, how)
+    _show("cells", result, which, how, f"Galleries: {how.out}/slides/*/gallery.jpg")
+
+
+@_command
 def tiles(which: _Which, how: _How, asked: _Tiles) -> None:
     """Cut slides into tiles: a Parquet table, a picture to look at, coordinates, patches for a corpus."""
     from malpighi.slides.grid import GridSettings
@@ -166,7 +242,7 @@ def tiles(which: _Which, how: _How, asked: _Tiles) -> None:
 
     grid = GridSettings(asked.size, asked.at or None, asked.overlap, asked.edges, asked.tissue)
     coordinates = None if asked.from_h5 is None else str(asked.from_h5.absolute())
-    settings = TilesSettings(grid, asked.h5, asked.verify, coordinates)
+    settings = TilesSettings(grid, asked.h5, asked.quality, coordinates)
     wanted = None if asked.patches is None else PatchSettings(licence=asked.licence)
     result = _job("tiles", tiles_slide, settings, which, how, merge=joined(settings))
     told = f"Tiles: {how.out}/{MERGED}; pictures to look at: {how.out}/slides/*/contact.jpg"

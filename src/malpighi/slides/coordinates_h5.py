@@ -122,7 +122,7 @@ def placed(found: Coordinates, slide: Slide) -> tuple[Boxes, Picture]:
 
 def _on_pixels(corners_N2: NDArray[np.int64], downsample: float) -> bool:
     """Whether all corners lie on whole pixels of a level."""
-    sides = np.unique(corners_N2).tolist()
+    sides: list[int] = np.unique(corners_N2).tolist()
     return level_steps([level_corner((side, 0), downsample)[0] for side in sides], downsample) == sides
 
 

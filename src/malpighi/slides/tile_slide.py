@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from malpighi.config import Settings
 from malpighi.durable import replacing
@@ -13,18 +14,24 @@ from malpighi.errors import DataError
 from malpighi.slides.choices import Layout
 from malpighi.slides.contact import contact
 from malpighi.slides.coordinates_h5 import placed, read_coordinates, write_coordinates
-from malpighi.slides.grid import Boxes, GridSettings, Picture, make_grid, select, tiles_of
+from malpighi.slides.grid import Boxes, GridSettings, Picture, Tile, make_grid, select, tiles_of
 from malpighi.slides.job import JobResult
+from malpighi.slides.quality import Quality, tile_quality
 from malpighi.slides.slide import Slide
 from malpighi.slides.tile_table import Selected, merge_tiles, tile_table, write_tiles
-from malpighi.slides.tiles import damage_under, iterate_tiles
+from malpighi.slides.tiles import damage_under, in_order, read_tile
 from malpighi.slides.tissue import Tissue, TissueSettings, find_tissue
 
 TABLE, CONTACT, COORDINATES, MERGED = "tiles.parquet", "contact.jpg", "coordinates.h5", "tiles.parquet"
-SCORES = ("pen", "blur", "folds", "bubbles")
-"""What part of each tile is of no use, one column each; see `tissue.Tissue.maps`."""
+SHARES = ("pen", "blur", "folds", "bubbles")
+"""What part of each tile is of no use, as seen on the slide, one column each; see `tissue.Tissue.maps`."""
+
+_SEEN = ("focus", "pen", "fold", "empty", "bubble", "overall")
+SCORES = tuple(f"tile_{name}" for name in _SEEN)
+"""What each tile's own pixels say, one column each; see `quality.Quality`."""
 
 _JPEG_QUALITY = 88
+_THREADS = 2
 _ENDINGS = {Layout.CLAM: ".h5", Layout.TRIDENT: "_patches.h5"}
 
 
@@ -34,14 +41,14 @@ class TilesSettings(Settings, frozen=True):
     Attributes:
         grid: the tiles wanted.
         h5: whose coordinate file is written besides; None for none.
-        verify: whether every kept tile is decoded once, so that damage is counted.
+        quality: whether every kept tile is decoded, scored by itself, and damage counted.
         coordinates: a folder of such files, whose tiles are taken in place of a grid's.
         tissue: how tissue is found.
     """
 
     grid: GridSettings = GridSettings()
     h5: Layout | None = None
-    verify: bool = False
+    quality: bool = False
     coordinates: str | None = None
     tissue: TissueSettings = TissueSettings()
 
@@ -62,12 +69,11 @@ def tiles_slide(slide: Slide, out: Path, settings: TilesSettings) -> dict[str, o
     """
     tissue = find_tissue(slide, settings.tissue)
     boxes_N4, picture, offered = _chosen(slide, settings, tissue)
+    quality: dict[str, NDArray[np.floating]] = {n: tissue.fractions(boxes_N4, n) for n in SHARES}
     damage = None
-    if settings.verify:
-        for _ in iterate_tiles(slide, tiles_of(boxes_N4, picture)):
-            pass
+    if settings.quality:
+        quality |= _looked_at(slide, boxes_N4, picture, tissue)
         damage = damage_under(slide, boxes_N4)
-    quality = {name: tissue.fractions(boxes_N4, name) for name in SCORES}
     parts = np.asarray(tissue.fractions(boxes_N4), np.float32)
     kept = Selected(boxes_N4, picture, parts, quality, damage)
     write_tiles(tile_table(slide, kept, settings.grid), out / TABLE)
@@ -94,7 +100,7 @@ def joined(settings: TilesSettings) -> Callable[[JobResult, Path], None]:
 
     def join(result: JobResult, out: Path) -> None:
         tables = [folder / TABLE for _, folder in result.finished]
-        merge_tiles(tables, out / MERGED, settings.grid, SCORES)
+        merge_tiles(tables, out / MERGED, settings.grid, SHARES + (SCORES if settings.quality else ()))
         if settings.h5 is not None:
             _collect(result, out / "patches", settings.h5)
 
@@ -114,6 +120,21 @@ def _chosen(slide: Slide, settings: TilesSettings, tissue: Tissue) -> tuple[Boxe
         raise DataError(f"{slide.path.name}: neither {names[0]} nor {names[1].name} is there")
     boxes_N4, picture = placed(read_coordinates(path), slide)
     return boxes_N4, picture, len(boxes_N4)
+
+
+def _looked_at(
+    slide: Slide, boxes_N4: Boxes, picture: Picture, tissue: Tissue
+) -> dict[str, NDArray[np.floating]]:
+    """Scores of every tile from its own pixels, N each."""
+    glass = tuple(tissue.figures[f"glass_{name}"] for name in ("red", "green", "blue"))
+
+    def scored(tile: Tile) -> Quality:
+        return tile_quality(read_tile(slide, tile), picture.mpp, glass=(glass[0], glass[1], glass[2]))
+
+    scores_NS = np.zeros((len(boxes_N4), len(SCORES)), dtype=np.float32)
+    for row, (_, found) in enumerate(in_order(scored, tiles_of(boxes_N4, picture), threads=_THREADS)):
+        scores_NS[row] = [getattr(found, name) for name in _SEEN]
+    return dict(zip(SCORES, scores_NS.T, strict=True))
 
 
 def _collect(result: JobResult, folder: Path, layout: Layout) -> None:
