@@ -10,9 +10,12 @@ Four frames hang together: `slide` (level-0 pixels), `image` (pixels of the imag
 """
 
 import math
+from collections.abc import Iterable
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
+from numpy.typing import NDArray
 
 from malpighi.errors import DataError, MissingScaleError
 
@@ -74,6 +77,29 @@ class Region(msgspec.Struct, frozen=True):
     mpp: float | None = None
 
 
+class Affine(NamedTuple):
+    """A scale and a shift along each axis: x becomes `x * scale_x + shift_x`, and y alike.
+
+    Attributes:
+        scale_x: units of the new frame per unit of the old.
+        scale_y: the same along y.
+        shift_x: where the old origin lies in the new frame.
+        shift_y: the same along y.
+    """
+
+    scale_x: float
+    scale_y: float
+    shift_x: float
+    shift_y: float
+
+    @property
+    def inverse(self) -> "Affine":
+        """The way back."""
+        return Affine(
+            1 / self.scale_x, 1 / self.scale_y, -self.shift_x / self.scale_x, -self.shift_y / self.scale_y
+        )
+
+
 class View(msgspec.Struct, frozen=True):
     """How the frames of one image hang together.
 
@@ -125,6 +151,16 @@ class View(msgspec.Struct, frozen=True):
             (box.y1 - from_y) * scale_y + to_y,
             to,
         )
+
+    def affine(self, of: Frame, to: Frame) -> Affine:
+        """What `convert` does, as numbers, for many points at once.
+
+        Example:
+            >>> View((100, 50), region=Region(1000, 0, 400, 200)).affine(Frame.SLIDE, Frame.IMAGE)
+            Affine(scale_x=0.25, scale_y=0.25, shift_x=-250.0, shift_y=0.0)
+        """
+        origin = self.convert(Box(0, 0, 1, 1, of), to)
+        return Affine(origin.x1 - origin.x0, origin.y1 - origin.y0, origin.x0, origin.y0)
 
     def clip(self, box: Box) -> Box:
         """The part of `box` inside the image, same frame; may be degenerate (area 0)."""
@@ -179,6 +215,19 @@ def to_microns(pixels: float, mpp: float | None) -> float:
     return pixels * _scale(mpp)
 
 
+def to_square_microns(square_pixels: float, mpp: float | None) -> float:
+    """Area in square micrometres of an area in squared pixels.
+
+    Raises:
+        MissingScaleError: `mpp` is None.
+
+    Example:
+        >>> to_square_microns(100.0, 0.5)
+        25.0
+    """
+    return square_pixels * _scale(mpp) ** 2
+
+
 def coarser(mpp: float | None, downsample: float) -> float | None:
     """Micrometres per pixel after shrinking by `downsample`; None stays None.
 
@@ -202,6 +251,26 @@ def shrinkage(mpp: float | None, target: float) -> float:
     return target / _scale(mpp)
 
 
+def mpp_of_extent(microns: float, pixels: float) -> float:
+    """Micrometres per pixel where `pixels` pixels span `microns` micrometres.
+
+    Example:
+        >>> mpp_of_extent(10_000, 40_000)
+        0.25
+    """
+    return microns / pixels
+
+
+def downsample_of(full: Size, level: Size) -> float:
+    """How many level-0 px make one px of a level: the mean of the ratios of both sides, as OpenSlide counts.
+
+    Example:
+        >>> downsample_of((10, 9), (5, 4))
+        2.125
+    """
+    return (full[0] / level[0] + full[1] / level[1]) / 2
+
+
 def on_level(region: Region, downsample: float) -> tuple[float, float, float, float]:
     """Corners (x0, y0, x1, y1) of a region in the pixels of a level that is `downsample` times coarser.
 
@@ -217,6 +286,101 @@ def on_slide(corners: tuple[float, float, float, float], downsample: float, mpp:
     """The region, level-0 px, of corners (x0, y0, x1, y1) on a level; the opposite of `on_level`."""
     x0, y0, x1, y1 = (corner * downsample for corner in corners)
     return Region(x0, y0, x1 - x0, y1 - y0, mpp)
+
+
+def apart(step: float, downsample: float) -> float:
+    """By what part a level is off from `step` level-0 px per px.
+
+    Example:
+        >>> apart(2.0, 1.5)
+        0.25
+    """
+    return abs(downsample / step - 1.0)
+
+
+def level_steps(starts: Iterable[int], downsample: float) -> list[int]:
+    """Positions along one side of a level as whole level-0 px, the nearest ones.
+
+    Example:
+        >>> level_steps([0, 256, 512], 4.002)
+        [0, 1025, 2049]
+    """
+    return [_round(start * downsample) for start in starts]
+
+
+def level_corner(corner: tuple[int, int], downsample: float) -> tuple[int, int]:
+    """The (x, y) on a level that `level_steps` put at `corner`, level-0 px; exact where `downsample` >= 1.
+
+    Example:
+        >>> level_corner((1025, 2049), 4.002)
+        (256, 512)
+    """
+    return (_round(corner[0] / downsample), _round(corner[1] / downsample))
+
+
+def px_of_level(pixels: float, downsample: float) -> int:
+    """A length in level-0 px as whole px of a level, the nearest number from 1 on.
+
+    Example:
+        >>> px_of_level(487, 2.0)
+        244
+    """
+    return max(1, _round(pixels / downsample))
+
+
+def magnification(mpp: float | None) -> float:
+    """The nominal magnification that goes by a scale: the usual one (10 um / mpp) nearest on a log scale.
+
+    A label for formats that ask for one; never the way from a magnification to a scale.
+
+    Raises:
+        MissingScaleError: `mpp` is None.
+
+    Example:
+        >>> magnification(0.2527), magnification(0.499)
+        (40.0, 20.0)
+    """
+    usual = (100.0, 80.0, 60.0, 40.0, 20.0, 10.0, 5.0, 2.5, 1.25)
+    exact = 10.0 / _scale(mpp)
+    return min(usual, key=lambda label: abs(math.log(label / exact)))
+
+
+def points_on_slide(points_N2: NDArray, downsample: float) -> NDArray:
+    """Points (x, y) of a picture that is `downsample` times coarser than level 0, in level-0 px.
+
+    Example:
+        >>> import numpy as np
+        >>> points_on_slide(np.array([[1.5, 2.0]]), 4.0).tolist()
+        [[6.0, 8.0]]
+    """
+    return points_N2 * downsample
+
+
+def boxes_on_level(boxes_N4: NDArray, downsample: float) -> NDArray:
+    """Boxes (x0, y0, x1, y1), level-0 px, in the pixels of a level that is `downsample` times coarser.
+
+    Example:
+        >>> import numpy as np
+        >>> boxes_on_level(np.array([[8, 0, 24, 6]]), 4.0).tolist()
+        [[2.0, 0.0, 6.0, 1.5]]
+    """
+    return boxes_N4 / downsample
+
+
+def box_of(region: Region) -> Box:
+    """A region of a slide as a box in level-0 px."""
+    return Box(region.x, region.y, region.x + region.width, region.y + region.height, Frame.SLIDE)
+
+
+def region_of(box: Box, mpp: float | None) -> Region:
+    """A box in level-0 px as a region of a slide that states `mpp`; the opposite of `box_of`.
+
+    Raises:
+        DataError: the box is in another frame.
+    """
+    if box.frame is not Frame.SLIDE:
+        raise DataError(f"a region needs a box in level-0 px; found one in frame '{box.frame}'")
+    return Region(box.x0, box.y0, box.x1 - box.x0, box.y1 - box.y0, mpp)
 
 
 def _scale(mpp: float | None) -> float:
