@@ -106,6 +106,7 @@ class Counts:
 
     @classmethod
     def of(cls, recipe: Recipe) -> "Counts":
+        """Those of a recipe."""
         data = next(stage for stage in recipe.stages.values() if isinstance(stage, Data))
         build = next(stage for stage in recipe.stages.values() if isinstance(stage, Build))
         images, questions = expected_counts(data)
@@ -116,6 +117,13 @@ class Counts:
 
 @dataclass(frozen=True)
 class Cost:
+    """Prices of what every stage does.
+
+    Attributes:
+        machine: what computes.
+        counts: how much there is to compute.
+    """
+
     machine: Machine
     counts: Counts
 
@@ -138,47 +146,64 @@ class Cost:
         return (self.counts.parameters * _BYTES_TRAINED + activations) / 1e9
 
 
-def _estimate(stage: Stage, cost: Cost) -> tuple[str, int, float, float]:
+def estimate(stage: Stage, cost: Cost) -> Estimate:
+    """What a stage goes through and takes."""
     counts, length = cost.counts, cost.counts.prompt + ANSWER_TOKENS
     match stage:
         case Data():
-            return f"{counts.images:,} images, {counts.questions:,} questions", 0, counts.images * 0.03, 0.5
+            text = f"{counts.images:,} images, {counts.questions:,} questions"
+            return Estimate(text, 0, counts.images * 0.03, 0.5)
         case Build():
-            return f"{counts.parameters / 1e6:.1f} M parameters", 0, 5.0, counts.parameters * 4 / 1e9
+            return Estimate(f"{counts.parameters / 1e6:.1f} M parameters", 0, 5.0, counts.parameters * 4 / 1e9)
         case Supervised(train=train):
             samples = train.steps * train.batch_size
             seconds = train.steps * cost.learning(train.batch_size, length)
             memory = cost.gigabytes(train.micro_batch, length)
-            return f"{train.steps} steps of {train.batch_size}", samples * length, seconds, memory
+            return Estimate(f"{train.steps} steps of {train.batch_size}", samples * length, seconds, memory)
         case Reinforce(train=train):
-            rollouts = train.prompts * train.group
-            passes = 4 if train.beta else 3
-            tokens = train.prompts * counts.prompt + rollouts * ANSWER_TOKENS
-            rolling = cost.forward(train.prompts * counts.prompt) + ANSWER_TOKENS * cost.forward(rollouts)
-            seconds = train.steps * (rolling + passes * cost.forward(tokens))
-            text = f"{train.steps} steps of {train.prompts} x {train.group} answers"
-            return text, train.steps * tokens, seconds, cost.gigabytes(train.micro_batch, length)
+            return _reinforced(train, cost)
         case Experts(train=train):
-            each = Reinforce(start=stage.start, tasks=stage.tasks, train=train)
-            text, tokens, seconds, memory = _estimate(each, cost)
+            each = _reinforced(train, cost)
             experts = sum(bool(set(group.tasks) & set(stage.tasks)) for group in shipped_groups().groups)
-            return (
-                f"{experts} adapters x {text}",
-                experts * tokens,
-                experts * seconds + _ROUTER_SECONDS,
-                memory,
+            return Estimate(
+                f"{experts} adapters x {each.count}",
+                experts * each.tokens,
+                experts * each.seconds + _ROUTER_SECONDS,
+                each.gigabytes,
+                None if each.most is None else experts * each.most + _ROUTER_SECONDS,
+                max(experts, 1),
             )
         case Classify(train=train):
             seconds = train.steps * train.batch_size * _classifier_seconds(train.image_size, cost.machine)
-            return f"{train.steps} steps of {train.batch_size}", 0, seconds, 1.0
+            return Estimate(f"{train.steps} steps of {train.batch_size}", 0, seconds, 1.0)
         case Evaluate(models=models):
             asked = round(counts.questions * counts.test)
             batches = -(-asked // stage.batch_size)
             seconds = len(models) * batches * cost.answering(stage.batch_size, ANSWER_TOKENS)
             text = f"{len(models)} models x about {asked:,} questions"
-            return text, len(models) * asked * length, seconds, cost.gigabytes(stage.batch_size, length) / 3
+            memory = cost.gigabytes(stage.batch_size, length) / 3
+            return Estimate(text, len(models) * asked * length, seconds, memory, parts=max(len(models), 1))
         case Report():
-            return "one page", 0, 10.0, 0.3
+            return Estimate("one page", 0, 10.0, 0.3)
+
+
+def _reinforced(train: ReinforceConfig, cost: Cost) -> Estimate:
+    """Of one model or adapter; every round of resampling draws at most as much as the step's own rollout."""
+    rollouts = train.prompts * train.group
+    together = min(train.rollout_batch or rollouts, rollouts)
+    decoding = ANSWER_TOKENS * -(-rollouts // together) * cost.forward(together)
+    rolling = cost.forward(train.prompts * cost.counts.prompt) + decoding
+    tokens = train.prompts * cost.counts.prompt + rollouts * ANSWER_TOKENS
+    passes = 4 if train.beta else 3
+    seconds = train.steps * (rolling + passes * cost.forward(tokens))
+    text = f"{train.steps} steps of {train.prompts} x {train.group} answers"
+    return Estimate(
+        text + (f", drawn anew up to {train.resample} times" if train.resample else ""),
+        train.steps * tokens,
+        seconds,
+        cost.gigabytes(train.micro_batch, cost.counts.prompt + ANSWER_TOKENS),
+        seconds + train.resample * train.steps * rolling if train.resample else None,
+    )
 
 
 def _classifier_seconds(side: int, machine: Machine) -> float:
