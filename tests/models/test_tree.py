@@ -259,7 +259,7 @@ def test_a_row_that_ended_does_not_change_the_others(miniatures):
 
 @pytest.mark.parametrize("temperature", [1.0, 0.0])
 def test_what_is_said_does_not_depend_on_what_is_decoded_beside_it(miniatures, monkeypatch, temperature):
-    """The numbers that decide a draw belong to the completion, so parts of a group say what the whole says."""
+    """The numbers that decide a draw belong to the completion: parts of a group say what the whole says."""
     mini = miniatures("qwen2_5_vl")
     vlm = mini.load()
     samples = mini.of("category")[0], mini.of("open")[0]

@@ -155,7 +155,9 @@ class World:
         return StageResult([], {})
 
     def start(self, function, context, inputs):
-        self.ahead.append(Elsewhere(self, self.now + self.rows[context.name].seconds, function, context, inputs))
+        self.ahead.append(
+            Elsewhere(self, self.now + self.rows[context.name].seconds, function, context, inputs)
+        )
         return self.ahead[-1]
 
     def advance(self, to):

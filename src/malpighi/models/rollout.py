@@ -2,8 +2,8 @@
 
 Rows that have ended leave the batch, so that one long answer does not make all others wait. Every completion
 has random numbers of its own, one a token: what it says does not depend on what is decoded beside it, but for
-rounding (a product of matrices rounds otherwise in another batch, which tells where a random number falls within
-that rounding of the border between two tokens).
+rounding. A product of matrices rounds otherwise in another batch; where a random number falls into that gap
+between two tokens, the other one is drawn.
 
 Shapes: B prompts, P tokens of a prompt, N completions of all prompts, R of them not ended yet, V vocabulary,
 M new tokens at most.
@@ -88,8 +88,14 @@ def _roll_out(
 
 
 class _Begun(NamedTuple):
-    """Rows whose prompts are read: their keys and values, the logits of the first token, which tokens of the
-    prompt are real (R x P), and the position of its last one (3 x R x 1)."""
+    """Rows whose prompts are read.
+
+    Attributes:
+        cache: keys and values of the prompts.
+        logits_rv: of the first token to draw.
+        seen_rp: which tokens of a prompt are real.
+        place_3r1: position of its last token.
+    """
 
     cache: DynamicCache
     logits_rv: torch.Tensor

@@ -61,7 +61,7 @@ def shares_heads(device: torch.device) -> bool:
 
     So it is on a CPU. On a GPU a mask and shared heads leave only the slow kernel, which keeps all scores.
     """
-    return device.type == "cpu"
+    return str(device.type) == "cpu"
 
 
 def tree_attention(

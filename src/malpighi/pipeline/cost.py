@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -41,7 +40,8 @@ _BYTES_TRAINED = 16  # fp32 weight, gradient and the two moments of AdamW
 _ACTIVATIONS_PER_TOKEN = 40  # times hidden times layers, bytes / 4, kept for the backward pass
 
 
-class Estimate(NamedTuple):
+@dataclass(frozen=True)
+class Estimate:
     """What a stage goes through and takes.
 
     Attributes:
@@ -154,7 +154,9 @@ def estimate(stage: Stage, cost: Cost) -> Estimate:
             text = f"{counts.images:,} images, {counts.questions:,} questions"
             return Estimate(text, 0, counts.images * 0.03, 0.5)
         case Build():
-            return Estimate(f"{counts.parameters / 1e6:.1f} M parameters", 0, 5.0, counts.parameters * 4 / 1e9)
+            return Estimate(
+                f"{counts.parameters / 1e6:.1f} M parameters", 0, 5.0, counts.parameters * 4 / 1e9
+            )
         case Supervised(train=train):
             samples = train.steps * train.batch_size
             seconds = train.steps * cost.learning(train.batch_size, length)
