@@ -89,8 +89,8 @@ class ReinforceConfig(Settings, frozen=True):
         scale_rewards: `group` divides advantages by the group's standard deviation, `none` does not.
         micro_batch: completions a forward pass of learning holds; divides prompts * group.
         rollout_batch: completions decoded at once, to bound the memory of a rollout; 0 decodes all. Groups
-            stay whole where one fits; else a prompt is read once and its group decoded in parts. What is drawn
-            does not depend on it, but for rounding. vLLM bounds its own memory.
+            stay whole where one fits; else a prompt is read once and its group decoded in parts. What is
+            drawn does not depend on it, but for rounding. vLLM bounds its own memory.
         log_every: steps between two curve points.
         save_every: steps between two checkpoints.
         rewards: weights over grade parts per task kind.
