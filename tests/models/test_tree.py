@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from trl.trainer.utils import add_fused_lm_head
 
-from malpighi.models import tree
+from malpighi.models import rollout, tree
 from malpighi.models.encode import collate, encode_one
 from malpighi.models.families import FAMILIES, PAD_TOKEN, TURN_END, VISION_TOKENS
 from malpighi.models.rollout import Drawing, roll_out
@@ -155,6 +155,18 @@ def test_every_combination_is_exact(miniatures, case):
     assert_equal_to_rows(group_of(miniatures, case))
 
 
+def test_key_heads_may_be_shared_or_copied(miniatures, monkeypatch):
+    """A CPU lets the query heads share a key head; elsewhere each has its copy."""
+    group = group_of(miniatures, Case())
+    shared = as_tree(group)
+    _, gradient_shared = gradient(group, shared.log_probs)
+    monkeypatch.setattr(tree, "shares_heads", lambda device: False)
+    copied = as_tree(group)
+    _, gradient_copied = gradient(group, copied.log_probs)
+    torch.testing.assert_close(copied.log_probs, shared.log_probs, atol=1e-5, rtol=0)
+    assert (gradient_copied - gradient_shared).norm() < 1e-5 * gradient_shared.norm()
+
+
 def test_a_position_too_far_shows(miniatures):
     group = group_of(miniatures, Case())
     right, wrong = as_tree(group).log_probs, as_tree(group, shift=1).log_probs
@@ -243,3 +255,40 @@ def test_a_row_that_ended_does_not_change_the_others(miniatures):
     ended = roll_out(group.model, prompts, positions, [0, 1, 2], replace(free, ends=(end,)))
     assert ended == [until_end(row, (end,)) for row in whole]
     assert group.model.training
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.0])
+def test_what_is_said_does_not_depend_on_what_is_decoded_beside_it(miniatures, monkeypatch, temperature):
+    """The numbers that decide a draw belong to the completion: parts of a group say what the whole says."""
+    mini = miniatures("qwen2_5_vl")
+    vlm = mini.load()
+    samples = mini.of("category")[0], mini.of("open")[0]
+    asked = [encode_one(mini.pictures.prompt(sample), None, vlm) for sample in samples]
+    prompts = collate(asked, vlm, padding="left", labels=False)
+    positions = rope_positions(vlm.model, prompts)
+    sizes = []
+    decode = rollout._decode
+
+    def counted(model, begun, luck, drawing):
+        sizes.append(len(luck))
+        return decode(model, begun, luck, drawing)
+
+    monkeypatch.setattr(rollout, "_decode", counted)
+    said = {}
+    for at_once in (0, 1, 2, 5, 8, 9):
+        drawing = Drawing(12, temperature, (vlm.token_id(TURN_END), 40), (), at_once)
+        torch.manual_seed(5)
+        said[at_once] = roll_out(vlm.model, prompts, positions, [0] * 4 + [1] * 4, drawing)
+    assert sizes == [8] + [1] * 8 + [2] * 4 + [5, 3] + [8] + [8]
+    assert all(rows == said[0] for rows in said.values())
+    assert len({tuple(row) for row in said[0]}) == 8 or temperature == 0
+    torch.manual_seed(5)
+    calls = [roll_out(vlm.model, prompts, positions, [owner] * 4, drawing) for owner in (0, 1)]
+    assert calls[0] + calls[1] == said[0]
+
+
+def test_the_least_and_the_greatest_random_number_draw_what_can_be_drawn():
+    drawing = Drawing(1, 1.0, (), (0, 4))
+    luck = torch.tensor([0.0, 1 - 2**-53, 0.5], dtype=torch.float64)
+    logits = torch.tensor([9.0, 0.0, 0.0, 0.0, 9.0]).repeat(3, 1)
+    assert rollout._draw(logits, luck, drawing).tolist() == [1, 3, 2]

@@ -1,12 +1,18 @@
 import json
+import math
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from malpighi.errors import UserError
+from malpighi.pipeline import run as spine
+from malpighi.pipeline.context import StageResult
+from malpighi.pipeline.cost import Machine, measure
 from malpighi.pipeline.folder import Done, RunFolder
-from malpighi.pipeline.plan import Machine, measure, plan, total
+from malpighi.pipeline.plan import at_most, plan, spans, total
 from malpighi.pipeline.recipe import with_settings
+from malpighi.recipes.controls import controls
 from malpighi.recipes.mini import mini
 
 MACHINE = Machine(flops=1e10, small=1e-5)
@@ -88,3 +94,115 @@ def test_the_machine_is_measured():
     found = measure()
     assert found.flops > 1e8
     assert 0 < found.small < 1e-2
+
+
+def by_name(found):
+    return {span.stage: span for span in found}
+
+
+def test_what_goes_side_by_side_takes_the_time_of_the_longest(folder):
+    """Two processes: the classifier beside what is before supervision, then models two at a time."""
+    found = plan(mini("demo"), folder, MACHINE)
+    seconds = {row.stage: row.seconds for row in found}
+    at = by_name(spans(found, 2))
+    assert at["classify"].start == at["build"].start == seconds["data"]
+    assert at["align"].start == pytest.approx(seconds["data"] + seconds["build"])
+    assert at["evaluate"].end - at["evaluate"].start == pytest.approx(seconds["evaluate"] / 2)
+    one, two, many = (total(found, workers)[0] for workers in (1, 2, 99))
+    assert one == pytest.approx(sum(seconds.values()))
+    assert one > two > many
+    longest = sum(seconds[name] for name in ("data", "build", "align", "supervise", "report"))
+    assert many == pytest.approx(longest + seconds["reinforce"] / 2 + seconds["evaluate"] / 4)
+
+
+def test_what_goes_side_by_side_takes_memory_together(folder):
+    found = plan(mini("demo"), folder, MACHINE)
+    assert total(found, 1)[1] == max(row.gigabytes for row in found)
+    assert total(found, 2)[1] >= 2 * next(row.gigabytes for row in found if row.stage == "reinforce")
+
+
+def test_the_rounds_of_resampling_are_bounded(folder):
+    found = plan(controls("demo"), folder, MACHINE)
+    (dapo,) = (row for row in found if row.most > row.seconds)
+    assert dapo.stage == "dapo"
+    assert dapo.count.endswith("answers, drawn anew up to 3 times")
+    more = plan(with_settings(controls("demo"), ["dapo.train.resample=6"]), folder, MACHINE)
+    gap = {row.stage: row.most - row.seconds for row in more}["dapo"]
+    assert gap == pytest.approx(2 * (dapo.most - dapo.seconds))
+    assert at_most(found) == pytest.approx(total(found)[0] + dapo.most - dapo.seconds)
+    assert at_most(plan(mini("demo"), folder, MACHINE)) == total(plan(mini("demo"), folder, MACHINE))[0]
+
+
+def test_a_rollout_in_parts_takes_longer(folder):
+    whole, parts = (rows(folder, *more)["reinforce"] for more in ([], ["reinforce.train.rollout_batch=8"]))
+    assert parts.seconds > whole.seconds
+
+
+class World:
+    """A clock, and stages that take what their plan says; the spine shares them out among processes."""
+
+    def __init__(self, rows):
+        self.rows = {row.stage: row for row in rows}
+        self.now = 0.0
+        self.ahead = []
+        self.inside = False
+
+    def run_stage(self, context, stage, work):
+        row = self.rows[context.name]
+        if not self.inside:
+            lanes = min(context.workers, row.parts)
+            self.advance(self.now + row.seconds * math.ceil(row.parts / lanes) / row.parts)
+        return StageResult([], {})
+
+    def start(self, function, context, inputs):
+        self.ahead.append(
+            Elsewhere(self, self.now + self.rows[context.name].seconds, function, context, inputs)
+        )
+        return self.ahead[-1]
+
+    def advance(self, to):
+        """What works ahead leaves its results when its time has come, and no sooner."""
+        self.inside = True
+        for process in sorted(self.ahead, key=lambda process: process.end):
+            if process.end <= to and process.is_alive():
+                process.finish()
+        self.inside = False
+        self.now = max(self.now, to)
+
+
+class Elsewhere:
+    """A process of that world."""
+
+    exitcode = 0
+
+    def __init__(self, world, end, *call):
+        self.world, self.end, self.call = world, end, call
+
+    def is_alive(self):
+        return bool(self.call)
+
+    def finish(self):
+        (function, *given), self.call = self.call, ()
+        function(*given)
+
+    def join(self):
+        self.world.advance(self.end)
+
+
+@pytest.mark.usefixtures("untouched_process")
+@pytest.mark.parametrize("workers", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("lengths", ["estimated", "alike", "other"])
+@pytest.mark.parametrize("recipe", [mini("smoke"), controls("smoke")], ids=lambda recipe: recipe.name)
+def test_the_plan_shares_stages_out_as_the_run_does(folder, monkeypatch, recipe, lengths, workers):
+    found = plan(recipe, folder, MACHINE)
+    if lengths != "estimated":
+        found = [
+            replace(row, seconds=1.0 if lengths == "alike" else 1.0 + (7 * k % 5))
+            for k, row in enumerate(found)
+        ]
+    world = World(found)
+    for kind in spine.RUNNERS:
+        monkeypatch.setitem(spine.RUNNERS, kind, world.run_stage)
+    monkeypatch.setattr(spine.ahead, "start", world.start)
+    spine.run(recipe, folder.root, spine.Silent(), workers)
+    assert world.now == pytest.approx(total(found, workers)[0])

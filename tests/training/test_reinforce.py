@@ -13,6 +13,7 @@ from malpighi.errors import ConfigError, DataError
 from malpighi.grading.conduct import overlong
 from malpighi.grading.published import Mode
 from malpighi.guidelines.pack import load_pack
+from malpighi.models import rollout
 from malpighi.models.encode import encode
 from malpighi.models.families import FAMILIES, PAD_TOKEN, TURN_END, VISION_TOKENS
 from malpighi.models.vlm import load_vlm
@@ -382,6 +383,31 @@ def test_questions_that_teach_nothing_make_room(mini, tmp_path):
     assert len(rollouts) == round(sum(row["questions_drawn"] for row in rows) * 2) * 3
     assert not {row.sample for row in kept} & dull
     assert {row.sample for row in dropped} & dull
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 8])
+def test_a_rollout_decoded_in_parts_is_the_same(mini, tmp_path, monkeypatch, at_once):
+    """Parts of a group, one group, two of four groups: the same is said, so the same is learned."""
+    settings = {"prompts": 4, "micro_batch": 6, "resample": 1}
+    whole = train(mini, tmp_path / "whole", config(**settings), grade_text=vowels)
+    sizes = []
+    decode = rollout._decode
+
+    def counted(model, begun, luck, drawing):
+        sizes.append(len(luck))
+        return decode(model, begun, luck, drawing)
+
+    monkeypatch.setattr(rollout, "_decode", counted)
+    parts = train(mini, tmp_path / "parts", config(**settings, rollout_batch=at_once), grade_text=vowels)
+    assert max(sizes) == {1: 1, 2: 2, 3: 3, 8: 6}[at_once]
+    assert parts == whole
+    files = [tmp_path / name / "rollouts.jsonl" for name in ("whole", "parts")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_rollout_of_less_than_nothing_is_refused():
+    with pytest.raises(ConfigError, match="rollout_batch -1 is below 0"):
+        config(rollout_batch=-1)
 
 
 def test_the_rounds_of_resampling_are_bounded(mini, tmp_path):

@@ -56,6 +56,14 @@ class Scores(NamedTuple):
     entropy: torch.Tensor | None
 
 
+def shares_heads(device: torch.device) -> bool:
+    """Whether query heads may share a key head without a copy of it for each.
+
+    So it is on a CPU. On a GPU a mask and shared heads leave only the slow kernel, which keeps all scores.
+    """
+    return str(device.type) == "cpu"
+
+
 def tree_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -86,9 +94,13 @@ def tree_attention(
     heads = query.shape[1] // key.shape[1]
     b, g, t = query.shape[0], tree.branches, tree.trunk
 
+    shared = shares_heads(query.device)
+
     def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        if not shared:
+            k, v = repeat_kv(k, heads), repeat_kv(v, heads)
         return scaled_dot_product_attention(
-            q, repeat_kv(k, heads), repeat_kv(v, heads), attn_mask=mask, dropout_p=dropout, scale=scaling
+            q, k, v, attn_mask=mask, dropout_p=dropout, scale=scaling, enable_gqa=shared
         )
 
     def branches(x_bhld: torch.Tensor) -> torch.Tensor:

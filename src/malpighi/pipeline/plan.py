@@ -1,44 +1,18 @@
-"""What a run will do and cost, told before anything runs.
+"""What a run will do and cost, told before anything runs: stage by stage, and over the processes that work.
 
-Time is estimated from the arithmetic of each stage and a short measurement of this machine: matrix speed, and
-the overhead of a small operation, which rules on a CPU with a miniature. `malpighi status` tells what each
-finished stage really took.
+The estimates are those of `cost.py`; how stages share the processes is worked out as `run` does it.
 """
 
-import json
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
-import numpy as np
+from msgspec.structs import replace
 
-from malpighi.errors import ConfigError
-from malpighi.models.sizes import TinySize
-from malpighi.models.task_groups import shipped_groups
-from malpighi.pipeline.filling import expected_counts
+from malpighi.pipeline.cost import Cost, Counts, Machine, estimate, measure
 from malpighi.pipeline.folder import RunFolder
-from malpighi.pipeline.recipe import (
-    Build,
-    Classify,
-    Data,
-    Evaluate,
-    Experts,
-    Recipe,
-    Reinforce,
-    Report,
-    Stage,
-    Supervised,
-)
-
-# Measured on runs of the miniature (two CPU cores): what a typical prompt and answer hold beside the image.
-TEXT_TOKENS = 60
-ANSWER_TOKENS = 35
-_SMALL_OPERATIONS_PER_LAYER = 90
-_ROUTER_SECONDS = 10
-_BYTES_TRAINED = 16  # fp32 weight, gradient and the two moments of AdamW
-_ACTIVATIONS_PER_TOKEN = 40  # times hidden times layers, bytes / 4, kept for the backward pass
+from malpighi.pipeline.recipe import Recipe, needs
 
 
 class PlanRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,8 +23,11 @@ class PlanRow(msgspec.Struct, frozen=True, kw_only=True):
         kind: what it does.
         count: what it goes through, in words.
         tokens: tokens it passes through the model; 0 where none.
-        seconds: estimated time.
-        gigabytes: estimated peak memory beside Python and torch themselves.
+        seconds: estimated time in one process.
+        most: seconds if every round of resampling were drawn; `seconds` where nothing is drawn anew.
+        gigabytes: estimated peak memory of one process, beside Python and torch themselves.
+        parts: adapters or models in it that can go side by side.
+        needs: stages that must be finished before.
         state: `finished`, `half done` or `to do`.
     """
 
@@ -59,21 +36,27 @@ class PlanRow(msgspec.Struct, frozen=True, kw_only=True):
     count: str
     tokens: int
     seconds: float
+    most: float
     gigabytes: float
+    parts: int
+    needs: tuple[str, ...]
     state: str
 
 
-@dataclass(frozen=True)
-class Machine:
-    """What was measured of this machine.
+class Span(NamedTuple):
+    """When a stage is at work.
 
     Attributes:
-        flops: floating-point operations per second in a matrix product of the miniature's size.
-        small: seconds that one small operation takes, whatever its size.
+        stage: its name.
+        start: seconds after the run's start.
+        end: likewise.
+        gigabytes: peak memory of all its processes.
     """
 
-    flops: float
-    small: float
+    stage: str
+    start: float
+    end: float
+    gigabytes: float
 
 
 def plan(recipe: Recipe, folder: RunFolder, machine: Machine | None = None) -> list[PlanRow]:
@@ -84,177 +67,64 @@ def plan(recipe: Recipe, folder: RunFolder, machine: Machine | None = None) -> l
         folder: the run folder; finished stages are shown as such. It need not exist.
         machine: of the estimate; None measures this one (about a second).
     """
-    machine = machine or measure()
-    counts = _Counts.of(recipe)
-    return [
-        _row(name, stage, recipe, folder, _Cost(machine, counts)) for name, stage in recipe.stages.items()
-    ]
-
-
-def measure() -> Machine:
-    """Time matrix products and small operations on this machine; about a tenth of a second."""
-    a, b = np.ones((1024, 256), np.float32), np.ones((256, 512), np.float32)
-    small = np.ones(8, np.float32)
-    product = _time(lambda: a @ b, 60)
-    return Machine(flops=2 * 1024 * 256 * 512 / product, small=_time(lambda: small + small, 4000))
-
-
-def total(rows: list[PlanRow]) -> tuple[float, float]:
-    """Seconds still to go, and peak gigabytes over the stages that are not finished."""
-    open_rows = [row for row in rows if row.state != "finished"]
-    return sum(row.seconds for row in open_rows), max((row.gigabytes for row in open_rows), default=0.0)
-
-
-@dataclass(frozen=True)
-class _Counts:
-    """Sizes that the costs depend on.
-
-    Attributes:
-        images: pictures to be read or rendered.
-        questions: samples made of them.
-        test: the share of samples that is examined.
-        parameters: of the model.
-        layers: of its language model and vision tower together.
-        hidden: width of its language model.
-        prompt: tokens of a prompt with its picture.
-    """
-
-    images: int
-    questions: int
-    test: float
-    parameters: int
-    layers: int
-    hidden: int
-    prompt: int
-
-    @classmethod
-    def of(cls, recipe: Recipe) -> "_Counts":
-        data = next(stage for stage in recipe.stages.values() if isinstance(stage, Data))
-        build = next(stage for stage in recipe.stages.values() if isinstance(stage, Build))
-        images, questions = expected_counts(data)
-        parameters, layers, hidden = _shape(build)
-        picture = min(recipe.prompt.budgets.values())
-        return cls(images, questions, data.fractions[2], parameters, layers, hidden, picture + TEXT_TOKENS)
-
-
-@dataclass(frozen=True)
-class _Cost:
-    machine: Machine
-    counts: _Counts
-
-    def learning(self, samples: int, length: int) -> float:
-        """Seconds of one forward and backward pass over `samples` of `length` tokens."""
-        return 3 * self.forward(samples * length)
-
-    def forward(self, num_tokens: int) -> float:
-        """Seconds of one forward pass over so many tokens in one batch."""
-        arithmetic = 2 * self.counts.parameters * num_tokens / self.machine.flops
-        return arithmetic + _SMALL_OPERATIONS_PER_LAYER * self.counts.layers * self.machine.small
-
-    def answering(self, samples: int, length: int) -> float:
-        """Seconds to generate `length` tokens for a batch of `samples`."""
-        return self.forward(samples * self.counts.prompt) + length * self.forward(samples)
-
-    def gigabytes(self, samples: int, length: int) -> float:
-        """Peak memory of learning from a batch."""
-        activations = samples * length * self.counts.hidden * self.counts.layers * _ACTIVATIONS_PER_TOKEN * 4
-        return (self.counts.parameters * _BYTES_TRAINED + activations) / 1e9
-
-
-def _row(name: str, stage: Stage, recipe: Recipe, folder: RunFolder, cost: _Cost) -> PlanRow:
-    count, num_tokens, seconds, gigabytes = _estimate(stage, cost)
-    return PlanRow(
-        stage=name,
-        kind=type(stage).__name__.lower(),
-        count=count,
-        tokens=num_tokens,
-        seconds=seconds,
-        gigabytes=gigabytes,
-        state=folder.state(name)["state"],
-    )
-
-
-def _estimate(stage: Stage, cost: _Cost) -> tuple[str, int, float, float]:
-    counts, length = cost.counts, cost.counts.prompt + ANSWER_TOKENS
-    match stage:
-        case Data():
-            return f"{counts.images:,} images, {counts.questions:,} questions", 0, counts.images * 0.03, 0.5
-        case Build():
-            return f"{counts.parameters / 1e6:.1f} M parameters", 0, 5.0, counts.parameters * 4 / 1e9
-        case Supervised(train=train):
-            samples = train.steps * train.batch_size
-            seconds = train.steps * cost.learning(train.batch_size, length)
-            memory = cost.gigabytes(train.micro_batch, length)
-            return f"{train.steps} steps of {train.batch_size}", samples * length, seconds, memory
-        case Reinforce(train=train):
-            rollouts = train.prompts * train.group
-            passes = 4 if train.beta else 3
-            tokens = train.prompts * counts.prompt + rollouts * ANSWER_TOKENS
-            rolling = cost.forward(train.prompts * counts.prompt) + ANSWER_TOKENS * cost.forward(rollouts)
-            seconds = train.steps * (rolling + passes * cost.forward(tokens))
-            text = f"{train.steps} steps of {train.prompts} x {train.group} answers"
-            return text, train.steps * tokens, seconds, cost.gigabytes(train.micro_batch, length)
-        case Experts(train=train):
-            each = Reinforce(start=stage.start, tasks=stage.tasks, train=train)
-            text, tokens, seconds, memory = _estimate(each, cost)
-            experts = sum(bool(set(group.tasks) & set(stage.tasks)) for group in shipped_groups().groups)
-            return (
-                f"{experts} adapters x {text}",
-                experts * tokens,
-                experts * seconds + _ROUTER_SECONDS,
-                memory,
+    cost = Cost(machine or measure(), Counts.of(recipe))
+    rows = []
+    for name, stage in recipe.stages.items():
+        found = estimate(stage, cost)
+        rows.append(
+            PlanRow(
+                stage=name,
+                kind=type(stage).__name__.lower(),
+                count=found.count,
+                tokens=found.tokens,
+                seconds=found.seconds,
+                most=found.seconds if found.most is None else found.most,
+                gigabytes=found.gigabytes,
+                parts=found.parts,
+                needs=needs(stage, recipe.stages),
+                state=folder.state(name)["state"],
             )
-        case Classify(train=train):
-            seconds = train.steps * train.batch_size * _classifier_seconds(train.image_size, cost.machine)
-            return f"{train.steps} steps of {train.batch_size}", 0, seconds, 1.0
-        case Evaluate(models=models):
-            asked = round(counts.questions * counts.test)
-            batches = -(-asked // stage.batch_size)
-            seconds = len(models) * batches * cost.answering(stage.batch_size, ANSWER_TOKENS)
-            text = f"{len(models)} models x about {asked:,} questions"
-            return text, len(models) * asked * length, seconds, cost.gigabytes(stage.batch_size, length) / 3
-        case Report():
-            return "one page", 0, 10.0, 0.3
+        )
+    return rows
 
 
-def _classifier_seconds(side: int, machine: Machine) -> float:
-    """Seconds to learn from one image; EfficientNet-B0 takes 0.39 GFLOP at 224 px, far below matrix speed."""
-    return 3 * 2 * 0.39e9 * (side / 224) ** 2 / (0.1 * machine.flops)
+def total(rows: Sequence[PlanRow], workers: int = 1) -> tuple[float, float]:
+    """Seconds still to go, and peak gigabytes of all processes at once."""
+    found = spans(rows, workers)
+    held = (sum(other.gigabytes for other in found if other.start <= at.start < other.end) for at in found)
+    return max((span.end for span in found), default=0.0), max(held, default=0.0)
 
 
-def _shape(build: Build) -> tuple[int, int, int]:
-    """(parameters, layers, hidden width) of the model that a build stage gives."""
-    if build.weights:
-        return _saved_shape(build.weights)
-    size: TinySize = build.size
-    language = size.layers * (3 * size.hidden * size.hidden + 3 * size.hidden * size.feed_forward)
-    vision = size.vision_layers * (
-        4 * size.vision_hidden**2 + 3 * size.vision_hidden * size.vision_feed_forward
-    )
-    merger = (4 * size.vision_hidden) ** 2 + 4 * size.vision_hidden * size.hidden
-    return (
-        language + vision + merger + size.vocabulary * size.hidden,
-        size.layers + size.vision_layers,
-        size.hidden,
-    )
+def at_most(rows: Sequence[PlanRow], workers: int = 1) -> float:
+    """Seconds still to go if every round of resampling were drawn for every question."""
+    return total([replace(row, seconds=row.most) for row in rows], workers)[0]
 
 
-def _saved_shape(folder: str) -> tuple[int, int, int]:
-    path = Path(folder) / "config.json"
-    if not path.is_file():
-        raise ConfigError(f"build.weights: {folder} holds no config.json, so it is no saved model")
-    config = json.loads(path.read_text())
-    text = config.get("text_config", config)
-    layers = text["num_hidden_layers"] + config["vision_config"].get("depth", 0)
-    stored = sum(weights.stat().st_size for weights in Path(folder).glob("*.safetensors"))
-    width = 4 if config.get("dtype", config.get("torch_dtype")) == "float32" else 2
-    return stored // width, layers, text["hidden_size"]
+def spans(rows: Sequence[PlanRow], workers: int) -> list[Span]:
+    """When each stage that is not finished is at work.
+
+    As `run` does it: it takes the stages in their order. Whenever it begins one, idle processes begin those
+    later ones that need nothing unfinished, one process each; what is idle still takes parts of its own.
+    """
+    now = 0.0
+    ends = {row.stage: 0.0 for row in rows if row.state == "finished"}
+    found: list[Span] = []
+    for place, row in enumerate(rows):
+        if row.stage in ends:  # finished, or begun ahead
+            now = max(now, ends[row.stage])
+            continue
+        idle = workers - 1 - sum(span.end > now for span in found)
+        ready = [later for later in rows[place + 1 :] if later.stage not in ends and _may(later, ends, now)]
+        for later in ready[:idle]:
+            found.append(Span(later.stage, now, now + later.seconds, later.gigabytes))
+            ends[later.stage] = found[-1].end
+            idle -= 1
+        lanes = min(1 + idle, row.parts)
+        end = now + row.seconds * math.ceil(row.parts / lanes) / row.parts
+        found.append(Span(row.stage, now, end, lanes * row.gigabytes))
+        ends[row.stage] = now = end
+    return found
 
 
-def _time(action: Callable[[], object], repeats: int) -> float:
-    for _ in range(repeats // 4):
-        action()
-    start = time.perf_counter()
-    for _ in range(repeats):
-        action()
-    return (time.perf_counter() - start) / repeats
+def _may(row: PlanRow, ends: dict[str, float], now: float) -> bool:
+    return all(ends.get(needed, math.inf) <= now for needed in row.needs)

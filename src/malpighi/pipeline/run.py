@@ -150,6 +150,8 @@ def _run_stages(recipe: Recipe, folder: RunFolder, listener: Listener, workers: 
         for name, stage in recipe.stages.items():
             early = name in others
             if early:
+                # No other ready stage is begun here meanwhile: it would have one process to the end, where
+                # in its turn it shares its adapters among all. `controls` on two would take longer.
                 listener.started(name, resumed=True)
                 ahead.wait([others[name]])
             done = folder.done(name)

@@ -164,6 +164,7 @@ def train_reinforce(
         config.temperature,
         ends,
         tuple(vlm.token_id(token) for token in VISION_TOKENS),
+        config.rollout_batch,
     )
 
     @lru_cache(maxsize=4 * config.prompts * config.updates)

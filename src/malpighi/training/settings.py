@@ -87,7 +87,10 @@ class ReinforceConfig(Settings, frozen=True):
         epsilon_high: upper clip (DAPO's clip-higher).
         loss: `grpo` (mean per sequence) or `dapo` (mean over tokens).
         scale_rewards: `group` divides advantages by the group's standard deviation, `none` does not.
-        micro_batch: completions a forward pass holds; divides prompts * group.
+        micro_batch: completions a forward pass of learning holds; divides prompts * group.
+        rollout_batch: completions decoded at once, to bound the memory of a rollout; 0 decodes all. Groups
+            stay whole where one fits; else a prompt is read once and its group decoded in parts. What is
+            drawn does not depend on it, but for rounding. vLLM bounds its own memory.
         log_every: steps between two curve points.
         save_every: steps between two checkpoints.
         rewards: weights over grade parts per task kind.
@@ -124,6 +127,7 @@ class ReinforceConfig(Settings, frozen=True):
     loss: Literal["grpo", "dapo"] = "grpo"
     scale_rewards: Literal["group", "none"] = "group"
     micro_batch: int = 64
+    rollout_batch: int = 0
     log_every: int = 5
     save_every: int = 20
     rewards: dict[TaskKind, dict[str, float]] = msgspec.field(
@@ -144,6 +148,8 @@ class ReinforceConfig(Settings, frozen=True):
         """Refuse at once what would end the stage after those before it are trained."""
         if (self.prompts * self.group) % self.micro_batch:
             raise ConfigError(f"micro_batch {self.micro_batch} does not divide {self.prompts} x {self.group}")
+        if self.rollout_batch < 0:
+            raise ConfigError(f"rollout_batch {self.rollout_batch} is below 0; 0 decodes all at once")
         if self.save_every % self.updates:
             raise ConfigError(
                 f"save_every {self.save_every} is no multiple of updates {self.updates}; a checkpoint "

@@ -105,10 +105,14 @@ class SharedPrefixTrainer(GRPOTrainer):
             images = [self._images(question) for question in questions]
             return draw_by_vllm(self.vllm_generation, [each.ids for each in asked], images, size)
         model = self.accelerator.unwrap_model(self.model_wrapped)
-        batch = self._collate(asked)
-        owners = [k for k in range(len(questions)) for _ in range(size)]
-        with self.accelerator.autocast():
-            ids = roll_out(model, batch, rope_positions(_base(model), batch), owners, self._drawing)
+        groups_at_once = max(self._drawing.at_once // size, 1) if self._drawing.at_once else len(asked)
+        ids: list[list[int]] = []
+        for start in range(0, len(asked), groups_at_once):
+            part = asked[start : start + groups_at_once]
+            batch = self._collate(part)
+            owners = [k for k in range(len(part)) for _ in range(size)]
+            with self.accelerator.autocast():
+                ids += roll_out(model, batch, rope_positions(_base(model), batch), owners, self._drawing)
         return Drawn(ids, None)
 
     def _groups(self, questions: list[str], judge: Judge) -> list[Group]:
