@@ -56,8 +56,8 @@ class Steps(NamedTuple):
 # Average precision is 0 until boxes overlap by half; the overlap itself tells which way is better before.
 REWARDS = {task: dict(parts) for task, parts in DEFAULT_WEIGHTS.items()}
 REWARDS[TaskKind.DETECTION] = {"task": 1.0, "soft_f1": 2.0, "format": 1.0}
-# A box around the whole picture earns much Dice, as an expert that is paid for Dice alone finds out; one that is
-# paid only for what it gains above the whole picture lets the Dice go.
+# A box around the whole picture earns much Dice, as an expert that is paid for Dice alone finds out; one that
+# is paid only for what it gains above the whole picture lets the Dice go.
 REWARDS[TaskKind.SEGMENTATION] = {"task": 1.0, "dice_gain": 1.0, "format": 1.0}
 
 # Small in language, which is templated here, to leave the time to seeing.

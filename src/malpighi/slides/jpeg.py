@@ -6,7 +6,7 @@ and their colours, which the directory states and a decoder would guess. Both go
 Source: TIFF Technical Note 2 (1995); Adobe's marker as in ITU-T T.872, section 6.5.3.
 """
 
-import simplejpeg  # type: ignore[import-untyped]
+import simplejpeg
 
 from malpighi.errors import DataError
 from malpighi.geometry import Size

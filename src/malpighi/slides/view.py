@@ -5,7 +5,6 @@ Shape legend: H x W x 3 = rows x columns x RGB, uint8.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +41,7 @@ class ViewSettings(Settings, frozen=True):
 
     tokens: int = 1024
     pixels_per_token: int = 32
-    frame: Literal[Frame.RESIZED, Frame.RELATIVE1000] = Frame.RELATIVE1000
+    frame: Frame = Frame.RELATIVE1000
     margin: float = 0.02
     pack: bool = True
     pack_gain: float = 1.25
@@ -51,7 +50,9 @@ class ViewSettings(Settings, frozen=True):
     bar: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse budgets and shares that mean nothing."""
+        """Refuse budgets and shares that mean nothing, and frames that no model writes."""
+        if self.frame not in (Frame.RESIZED, Frame.RELATIVE1000):
+            raise ConfigError(f"view: frame={self.frame}; a model writes resized or relative1000")
         for name in ("tokens", "pixels_per_token", "most_pieces"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"view: {name}={getattr(self, name)}; give at least 1")
@@ -63,7 +64,7 @@ class ViewSettings(Settings, frozen=True):
 
     def budget(self, tokens: int | None = None) -> Budget:
         """The bound on one picture; all tokens where none are given."""
-        return Budget(self.tokens if tokens is None else tokens, self.pixels_per_token, Frame(self.frame))
+        return Budget(self.tokens if tokens is None else tokens, self.pixels_per_token, self.frame)
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def finished(slide: Slide, rgb: Pixels, layout: Layout, subject: str, settings: 
     words = f"{subject}, {scale_words(mpp)}"
     where = ViewMap(
         size=layout.size,
-        frame=Frame(settings.frame),
+        frame=settings.frame,
         pixels_per_token=settings.pixels_per_token,
         tokens=layout.cost(settings.budget()),
         step=layout.step,
