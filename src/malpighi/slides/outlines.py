@@ -24,7 +24,7 @@ def outlines(mask_HW: Mask, downsample: float, *, simplify: float = 0.5) -> list
         Valid polygons in level-0 px.
     """
     found, hierarchy = cv2.findContours(mask_HW.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    if hierarchy is None:
+    if not found:
         return []
     holes: dict[int, list[NDArray]] = {}
     for k, parent in enumerate(hierarchy[0, :, 3]):
