@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from msgspec.structs import replace
+from scipy.ndimage import binary_dilation, binary_erosion, label
 
 from malpighi.errors import ConfigError
 
@@ -80,5 +82,74 @@ def test_a_slide_is_the_same_again(plain):
 
 @pytest.mark.parametrize("bad", [{"width": 100}, {"height": 90_000}, {"mpp": 5.0}])
 def test_sizes_and_scales_out_of_range_are_refused(bad):
+    with pytest.raises(ConfigError, match=next(iter(bad))):
+        render_slide(0, SlideSettings(**bad))
+
+
+FOLDED = SlideSettings(width=900, height=700, mpp=0.5, folds=True, bubbles=True, pieces=2)
+
+
+@pytest.mark.parametrize("stain", ["he", "ihc"])
+def test_folds_are_denser_than_what_they_lie_on_and_change_nothing_else(stain):
+    settings = replace(FOLDED, stain=stain, bubbles=False)
+    folded, flat = render_slide(6, settings), render_slide(6, replace(settings, folds=False))
+    assert folded.folds.mean() > 0.003
+    assert (folded.tissue | ~folded.folds).all()
+    assert not flat.folds.any()
+    assert folded.rgb[folded.folds].mean() < flat.rgb[folded.folds].mean() - 15
+    away = ~binary_dilation(folded.folds, iterations=8)
+    assert np.abs(folded.rgb.astype(int) - flat.rgb)[away].max() <= 1
+
+
+def test_bubbles_have_dark_rims_and_are_softer_inside():
+    airy, clear = (
+        render_slide(6, replace(FOLDED, folds=False)),
+        render_slide(6, replace(FOLDED, folds=False, bubbles=False)),
+    )
+    assert 0.01 < airy.bubbles.mean() < 0.4
+    assert not clear.bubbles.any()
+    deep = binary_erosion(airy.bubbles, iterations=30)
+    rim = airy.bubbles & ~binary_erosion(airy.bubbles, iterations=16)
+    assert airy.rgb[rim].mean() < clear.rgb[rim].mean() - 30
+    assert sharpness(airy.rgb, deep) < 0.8 * sharpness(clear.rgb, deep)
+    away = ~binary_dilation(airy.bubbles, iterations=20)
+    assert (airy.rgb[away] == clear.rgb[away]).all()
+
+
+@pytest.mark.parametrize("pieces", [0, 1, 3])
+def test_there_are_as_many_pieces_as_asked_for(pieces):
+    slide = render_slide(2, SlideSettings(width=900, height=600, pieces=pieces, blur=True, folds=True))
+    assert label(slide.tissue)[1] == pieces
+    if pieces == 0:
+        assert not slide.folds.any()
+        assert not slide.blurred.any()
+        assert slide.rgb.astype(int).std(axis=(0, 1)).max() < 12
+
+
+@pytest.mark.parametrize("stain", ["ihc", "pap"])
+def test_other_stains_have_tissue_where_the_mask_says(stain):
+    slide = render_slide(2, SlideSettings(width=900, height=700, mpp=0.5, stain=stain))
+    glass = np.median(slide.rgb[~slide.tissue], axis=0)
+    away = np.abs(slide.rgb.astype(float) - glass).max(axis=2)
+    assert away[slide.tissue].mean() > 2 * away[~slide.tissue].mean()
+    assert (away[~slide.tissue] > 45).mean() < 0.005
+    assert slide.tissue.any()
+
+
+def test_an_immunostain_is_brown_in_places_and_a_smear_has_much_glass():
+    brown = render_slide(2, SlideSettings(width=900, height=700, stain="ihc")).rgb.astype(int)
+    assert ((brown[..., 0] - brown[..., 2]) > 40).mean() > 0.02
+    smear = render_slide(2, SlideSettings(width=900, height=700, stain="pap"))
+    assert 0.02 < smear.tissue.mean() < 0.35
+    assert not smear.tumour.any()
+
+
+def test_the_glass_has_the_colour_asked_for():
+    slide = render_slide(2, SlideSettings(width=700, height=600, pieces=0, glass=(200, 190, 150)))
+    assert slide.rgb.mean(axis=(0, 1)) == pytest.approx((200, 190, 150), abs=3)
+
+
+@pytest.mark.parametrize("bad", [{"stain": "pas"}, {"pieces": 9}, {"glass": (0, 0, 0)}])
+def test_stains_pieces_and_glass_out_of_range_are_refused(bad):
     with pytest.raises(ConfigError, match=next(iter(bad))):
         render_slide(0, SlideSettings(**bad))

@@ -44,7 +44,8 @@ class TissueSettings(Settings, frozen=True):
         mpp: micrometres per pixel of the working picture.
         longest: most px of its longer side; a larger slide is worked at in a coarser picture.
         longest_unscaled: the same for a slide whose scale is unknown.
-        least_piece: smaller pieces are dropped, µm²; without a scale, a working px counts for 8 µm.
+        least_piece: smaller pieces are dropped, µm² (a small squamous cell has 800); without a scale, a
+            working px counts for 8 µm.
         least_hole: smaller holes are filled, µm².
         without: which of `FILTERS` are taken out of the mask.
         most_removed: a filter that would take out a larger share of the tissue is set aside, with a note.
@@ -55,7 +56,7 @@ class TissueSettings(Settings, frozen=True):
     mpp: float = STEP
     longest: int = 3072
     longest_unscaled: int = 1024
-    least_piece: float = 1500.0
+    least_piece: float = 800.0
     least_hole: float = 4000.0
     without: tuple[str, ...] = ("pen",)
     most_removed: float = 0.95
