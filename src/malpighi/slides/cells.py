@@ -29,7 +29,8 @@ _SAMPLE_STEP = 2
 _NOTHING: Floats = np.zeros(1, dtype=np.float32)
 _ENLARGED, _DARK, _RAGGED = 3.0, 1.5, 0.1
 """Times the slide's typical area, times its typical density, and share of the hull: each scores 1."""
-_MOST_POINTS, _LEAST_POINTS = 2.0, -1.0
+_CLUMP = 0.14
+_MOST_POINTS, _LEAST_POINTS = 1.5, -1.5
 
 
 class CellSettings(Settings, frozen=True):
@@ -40,11 +41,10 @@ class CellSettings(Settings, frozen=True):
         field: side of what is looked at in one go, px of the search.
         least_um2: smallest nucleus, square micrometres.
         most_um2: largest; what is larger is a clump, a fold or dirt.
-        samples: fields in whose middle darkness and size of the slide's typical nucleus are
-            learnt.
+        samples: fields in whose middle darkness and size of the slide's typical nucleus are learnt.
         size: weight of a large nucleus in the score.
         darkness: weight of a dark one.
-        irregularity: weight of a ragged outline.
+        irregularity: weight of a ragged outline; a very ragged one is that of a clump and counts against.
     """
 
     mpp: float = 0.5
@@ -80,8 +80,8 @@ class Cell(msgspec.Struct, frozen=True):
         area_um2: its area, square micrometres.
         density: its mean optical density, the lesser of red and green.
         irregularity: the share of its convex hull that it leaves empty, 0 to 1.
-        score: 0 for the slide's typical nucleus; each weight is earned in full by three times its area, one
-            and a half times its density, or a tenth of the hull left empty.
+        score: 0 for the slide's typical nucleus with a convex outline; each weight is earned once by three
+            times its area, one and a half times its density, or a tenth of the hull left empty.
     """
 
     x: float
@@ -268,6 +268,11 @@ def _score(nucleus: Nucleus, typical: Reference, weights: CellSettings) -> float
     points = (
         (weights.size, math.log(max(nucleus.area_um2, 1e-3) / typical.area_um2, _ENLARGED)),
         (weights.darkness, math.log(max(nucleus.density, 1e-3) / typical.density, _DARK)),
-        (weights.irregularity, nucleus.irregularity / _RAGGED),
+        (weights.irregularity, _raggedness(nucleus.irregularity)),
     )
     return sum(weight * min(max(value, _LEAST_POINTS), _MOST_POINTS) for weight, value in points)
+
+
+def _raggedness(irregularity: float) -> float:
+    """Points of an outline: they rise as membranes grow irregular, and fall again where it is a clump's."""
+    return irregularity / _RAGGED if irregularity <= _CLUMP else (_CLUMP - irregularity) / _RAGGED + 0.5

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malpighi.errors import DataError
-from malpighi.geometry import Region
+from malpighi.geometry import Region, on_slide
 
 _BRIDGE = 0.02
 _CROWD = 40
@@ -26,6 +26,22 @@ class TissueMap(NamedTuple):
 
     mask: NDArray[np.bool_]
     region: Region
+
+
+def over_slide(mask_HW: NDArray[np.bool_], downsample: float, mpp: float | None) -> TissueMap:
+    """A mask whose upper left corner is that of the slide, as a tissue map.
+
+    Args:
+        mask_HW: rows x columns.
+        downsample: level-0 px per px of the mask.
+        mpp: micrometres per level-0 px; None where unknown.
+
+    Example:
+        >>> over_slide(np.ones((2, 3), dtype=bool), 16.0, None).region.width
+        48.0
+    """
+    rows, columns = mask_HW.shape
+    return TissueMap(mask_HW, on_slide((0, 0, columns, rows), downsample, mpp))
 
 
 def tissue_box(tissue: TissueMap) -> Region | None:
