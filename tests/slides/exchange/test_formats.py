@@ -83,7 +83,8 @@ def test_labels_and_heat_maps_are_of_the_annotations(tmp_path, phantom):
 def test_formats_are_known_by_ending_and_by_content(tmp_path):
     for name, expected in (
         ("a.GEOJSON", "geojson"), ("a.geojson.gz", "geojson"), ("a.json", "coco"), ("a.coco.json", "coco"),
-        ("a.dcm", "dicom-ann"), ("a.seg.dcm", "dicom-seg"), ("x.sr.dcm", "dicom-sr"), ("a.parquet", "parquet"),
+        ("a.dcm", "dicom-ann"), ("a.seg.dcm", "dicom-seg"), ("x.sr.dcm", "dicom-sr"),
+        ("a.parquet", "parquet"),
         ("a.ome.zarr", "ngff-labels"), ("a.tif", "heat-map"), ("a.txt", "yolo"),
     ):  # fmt: skip
         assert format_of(tmp_path / name) == expected
@@ -117,6 +118,8 @@ def test_what_cannot_be_done_is_said(tmp_path, phantom, monkeypatch):
             read_annotations(tmp_path / "a.coco.json")
         with pytest.raises(ConfigError, match=r"no format 'svg'; choose from geojson"):
             export_slide(slide, tmp_path, ExportSettings(source="x", format="svg"))
+        with pytest.raises(ConfigError, match="only {name} and {folder}"):
+            export_slide(slide, tmp_path, ExportSettings(source="{case}.json"))
         monkeypatch.setattr(formats, "HAS_DICOM", False)
         with pytest.raises(ConfigError, match=r"malpighi\[dicom\]"):
             write_annotations(tmp_path / "a.ann.dcm", MARKS, slide)

@@ -83,8 +83,8 @@ def read_annotations(path: str | Path, slide: Slide | None = None) -> Found:
 
     Args:
         path: the file.
-        slide: what they are on. QuPath's plane begins at its bounds, COCO and YOLO need its size, DICOM may be
-            on a coarser level of it; other formats do without.
+        slide: what they are on. QuPath's plane begins at its bounds, COCO and YOLO need its size, DICOM may
+            be on a coarser level of it; other formats do without.
 
     Raises:
         DataError: a format that is not known or not readable; else as the format's own reader.
@@ -143,7 +143,7 @@ def export_slide(slide: Slide, out: Path, settings: ExportSettings) -> dict[str,
         DataError: the source cannot be read, or cannot be held by the format.
     """
     chosen = _format(settings.format)
-    source = Path(settings.source.format(name=slide.path.stem, folder=slide.path.parent))
+    source = _source(slide, settings.source)
     found = read_annotations(source, slide)
     out.mkdir(parents=True, exist_ok=True)
     written = chosen.write(out / f"{slide.path.stem}{chosen.suffixes[0]}", found.annotations, slide, settings)
@@ -159,7 +159,7 @@ def export_slide(slide: Slide, out: Path, settings: ExportSettings) -> dict[str,
 
 
 def format_of(path: Path) -> str:
-    """The name, in `FORMATS`, of the format of a file: by its ending, and by its content where that is not enough.
+    """The name, in `FORMATS`, of a file's format: by its ending, and by its content where that leaves a choice.
 
     Raises:
         DataError: an ending that is not known.
@@ -188,6 +188,13 @@ def _format(name: str) -> Format:
     if FORMATS[name].needs_dicom and not HAS_DICOM:
         raise ConfigError(f"the format {name} needs the extra: pip install 'malpighi[dicom]'")
     return FORMATS[name]
+
+
+def _source(slide: Slide, pattern: str) -> Path:
+    try:
+        return Path(pattern.format(name=slide.path.stem, folder=slide.path.parent))
+    except (KeyError, IndexError, ValueError) as error:
+        raise ConfigError(f"source={pattern!r}: only {{name}} and {{folder}} stand for something") from error
 
 
 def _json_format(path: Path) -> str:
