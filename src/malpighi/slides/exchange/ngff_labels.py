@@ -5,8 +5,8 @@
         <name>/               levels, colours, properties by label value
           0, 1, 2, ...        sharded arrays (y, x), each half of the one before
 
-Only label pixels are written, not the slide's. Copied into a Zarr image of the slide, `labels/` belongs to it.
-Written shard by shard in the memory of one; a shard without annotations is no file.
+Only label pixels are written, not the slide's. Copied into a Zarr image of the slide, `labels/` is
+part of it. Written shard by shard in the memory of one; a shard without annotations is no file.
 
 Shape legend: H x W = rows x columns of a level.
 """

@@ -92,7 +92,7 @@ def read_table(path: Path) -> Found:
         DataError: no such table, or one without places.
         FormatVersionError: a table of a later release.
     """
-    columns, places = _load(path)
+    columns = _load(path)
     count = len(next(iter(columns.values()), []))
     shapes, reasons = _places(path, columns, count)
     nuclei, _ = _outlines(columns["nucleus"]) if "nucleus" in columns else (np.full(count, None), [])
@@ -116,7 +116,7 @@ def read_table(path: Path) -> Found:
             annotations.append(_annotation(row, shapes[index], nuclei[index], numbers, reasons[index]))
             tally.add("outline mended", bool(reasons[index]))
         except DataError as error:
-            failures.append(Failure(f"{path.name}#{index}", "read", f"{places} {index + 1}: {error}"))
+            failures.append(Failure(f"{path.name}#{index}", "read", f"row {index + 1}: {error}"))
     left = sorted(set(columns) - taken - set(measured))
     tally.add(f"column left out: {', '.join(left)}", bool(left))
     return Found(annotations, tuple(failures), tally.notes)
@@ -169,8 +169,7 @@ def _cell(value: Any) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
-def _load(path: Path) -> tuple[dict[str, list[Any]], str]:
-    """Columns, and what a row is called in messages."""
+def _load(path: Path) -> dict[str, list[Any]]:
     try:
         if path.suffix == ".csv":
             with path.open(encoding="utf-8-sig", newline="") as file:
@@ -178,7 +177,7 @@ def _load(path: Path) -> tuple[dict[str, list[Any]], str]:
             if not rows:
                 raise DataError(f"{path} is empty; expected a header")
             wide = [[*row, *[""] * (len(rows[0]) - len(row))] for row in rows[1:] if row]
-            return {name: [row[at] for row in wide] for at, name in enumerate(rows[0])}, "row"
+            return {name: [row[at] for row in wide] for at, name in enumerate(rows[0])}
         table = pq.read_table(path)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error}; check the path") from error
@@ -188,7 +187,7 @@ def _load(path: Path) -> tuple[dict[str, list[Any]], str]:
     version = meta.get(b"malpighi.version", str(VERSION).encode()).decode()
     if meta.get(b"malpighi.format", FORMAT.encode()) == FORMAT.encode() and version != str(VERSION):
         raise FormatVersionError(f"{path} is of version {version}; this release reads {VERSION}")
-    return {name: table[name].to_pylist() for name in table.column_names}, "row"
+    return {name: table[name].to_pylist() for name in table.column_names}
 
 
 def _places(path: Path, columns: Mapping[str, list[Any]], count: int) -> tuple[Geometries, list[str]]:
@@ -197,8 +196,8 @@ def _places(path: Path, columns: Mapping[str, list[Any]], count: int) -> tuple[G
     names = next((group for group in (_CORNERS, _BOX, _BOX[:2]) if set(group) <= set(columns)), None)
     if names is None:
         raise DataError(
-            f"{path} says no places: expected a column geometry, or x and y with width and height, or x0 y0 x1 "
-            f"y1; it has {', '.join(columns)}"
+            f"{path} says no places: expected a column geometry, or x and y (width, height), or x0 y0 "
+            f"x1 y1; it has {', '.join(columns)}"
         )
     shapes, reasons = np.full(count, None, dtype=object), [""] * count
     for index in range(count):
