@@ -24,7 +24,7 @@ def mean_over_areas(rgb: NDArray[np.uint8], size: Size, box: Box) -> NDArray[np.
         box: (x0, y0, x1, y1) of the part, px; may be fractional, must lie within the picture.
 
     Returns:
-        rgb_HW3 of `size`, a new array.
+        rgb_HW3 of `size`; `rgb` itself where nothing is to be done.
 
     Example:
         >>> mean_over_areas(np.uint8([[[0] * 3, [90] * 3, [200] * 3]]), (1, 1), (0.5, 0, 2.0, 1)).tolist()
@@ -33,7 +33,7 @@ def mean_over_areas(rgb: NDArray[np.uint8], size: Size, box: Box) -> NDArray[np.
     height, width = rgb.shape[:2]
     if max(abs(a - b) for a, b in zip(box, (0, 0, width, height), strict=True)) < _WHOLE:
         if size == (width, height):
-            return rgb.copy()
+            return rgb
         return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
     rows = _weights(box[1], box[3], size[1], height) @ rgb.reshape(height, width * 3).astype(np.float32)
     turned = cv2.transpose(rows.reshape(size[1], width, 3)).reshape(width, size[1] * 3)

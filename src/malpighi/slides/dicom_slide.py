@@ -74,7 +74,7 @@ class DicomSlide(TiledSlide):
             raise DataError(f"{path}: wsidicom cannot open it as a slide ({error})") from error
         rgb = facts.properties.get("PhotometricInterpretation") == "RGB"
         self._completion = Completion(b"", rgb=rgb)
-        if rgb and all(self._jpeg) and b"JFIF" in self._frame(0, 0, 0)[:_HEAD]:
+        if rgb and all(self._jpeg) and self._is_jfif():
             facts = replace(facts, notes=(*facts.notes, _YCBCR_NAMED_RGB))
         divides = all(side % SHRINKS[-1] == 0 for level in facts.levels for side in level.tile or (1,))
         super().__init__(path, facts, SHRINKS if all(self._jpeg) and divides else (1,))
@@ -113,6 +113,12 @@ class DicomSlide(TiledSlide):
     def _completed(self, level: int, column: int, row: int) -> bytes:
         data = self._frame(level, column, row)
         return data if states_colours(data) else _attempt(partial(self._completion.complete, data))
+
+    def _is_jfif(self) -> bool:
+        try:
+            return b"JFIF" in self._frame(0, 0, 0)[:_HEAD]
+        except TileError:
+            return False
 
     def _frame(self, level: int, column: int, row: int) -> bytes:
         """The bytes of a frame; wsidicom's file handles are not shared by threads."""

@@ -95,8 +95,10 @@ class OpenSlideSlide(Slide):
 
     def close(self) -> None:
         """Close the handle."""
-        self._closed = True
-        self._handle.close()
+        with self._lock:
+            closed, self._closed = self._closed, True
+            if not closed:
+                self._handle.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (OpenSlideSlide, (self.path, *self._made_with))

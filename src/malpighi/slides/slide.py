@@ -247,6 +247,8 @@ class Slide(ABC):
             return self._block(level, shrink, corners, size)
         wide = _whole_px(across, min(size[0], int(_BAND_PIXELS / across / max(down, _BAND_ROWS))))
         high = _whole_px(down, min(size[1], int(_BAND_PIXELS / across / down / wide)))
+        if (wide, high) == size:
+            return self._block(level, shrink, corners, size)
         out = np.empty((size[1], size[0], 3), dtype=np.uint8)
         for top, left in product(range(0, size[1], high), range(0, size[0], wide)):
             lower, right = min(top + high, size[1]), min(left + wide, size[0])
