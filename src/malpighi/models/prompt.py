@@ -70,10 +70,13 @@ class Prompt:
 
     Attributes:
         system: the system message; "" for none.
-        turns: the conversation; the last turn is the user's. The images stand before the first user turn.
+        turns: the conversation; the last turn is the user's.
         images: resized, RGB, sides multiples of the family's P.
         views: one per image, tying its stored size to its resized size.
         digest: hash over words, image keys and resized sizes: equal prompts, equal digests.
+        refs: what the images are, one per image; () where nobody asks.
+        places: index of the user turn that each image stands before, ascending; () puts all of them before
+            the first user turn.
     """
 
     system: str
@@ -81,6 +84,14 @@ class Prompt:
     images: tuple[Image.Image, ...]
     views: tuple[View, ...]
     digest: str
+    refs: tuple[ImageRef, ...] = ()
+    places: tuple[int, ...] = ()
+
+    def images_before(self, turn: int) -> tuple[Image.Image, ...]:
+        """The images that stand before the words of a turn, in order."""
+        first = next((i for i, said in enumerate(self.turns) if said.role == "user"), -1)
+        places = self.places or (first,) * len(self.images)
+        return tuple(image for image, place in zip(self.images, places, strict=True) if place == turn)
 
 
 def build_prompt(sample: Sample, images: Sequence[Image.Image], style: PromptStyle) -> Prompt:
@@ -115,7 +126,8 @@ def assemble(sample: Sample, resized: Sequence[Image.Image], style: PromptStyle)
     views = tuple(
         View(ref.size, image.size, ref.region) for ref, image in zip(sample.images, resized, strict=True)
     )
-    return Prompt(system, turns, tuple(resized), views, _digest(system, turns, sample, views))
+    hashed = prompt_digest(system, turns, sample.images, views)
+    return Prompt(system, turns, tuple(resized), views, hashed, sample.images)
 
 
 def target_text(sample: Sample, views: Sequence[View], style: PromptStyle) -> str:
@@ -141,8 +153,8 @@ def target_text(sample: Sample, views: Sequence[View], style: PromptStyle) -> st
     return f"{thought}<answer>{answer}</answer>"
 
 
-def shown_size(ref: ImageRef, sample: Sample, style: PromptStyle) -> tuple[int, int]:
-    """The (width, height), px, at which an image of a sample is shown, by the sample's task and scale.
+def budget_of(sample: Sample, style: PromptStyle) -> int:
+    """Most tokens that an image of a sample may cost, by the sample's task and scale.
 
     Raises:
         ConfigError: the style has no budget for that task or scale.
@@ -152,7 +164,12 @@ def shown_size(ref: ImageRef, sample: Sample, style: PromptStyle) -> tuple[int, 
         raise ConfigError(
             f"the prompt style has no token budget for '{sample.scale}' images; add budgets.{sample.scale}"
         )
-    return fit(ref.size, budget, style.facts.pixels_per_token)
+    return budget
+
+
+def shown_size(ref: ImageRef, sample: Sample, style: PromptStyle) -> tuple[int, int]:
+    """The (width, height), px, at which an image of a sample is shown; raises as `budget_of`."""
+    return fit(ref.size, budget_of(sample, style), style.facts.pixels_per_token)
 
 
 def resize(image: Image.Image, ref: ImageRef, size: tuple[int, int]) -> Image.Image:
@@ -176,6 +193,13 @@ def refuse_special(text: str, where: str) -> None:
     for token in SPECIAL_TOKENS:
         if token in text:
             raise DataError(f"{where}: the text contains the special token {token}; remove it")
+
+
+def prompt_digest(system: str, turns: Sequence[Turn], refs: Sequence[ImageRef], views: Sequence[View]) -> str:
+    """Hash over what a prompt says and shows; see `Prompt.digest`."""
+    said = [[turn.role, turn.text] for turn in turns]
+    seen = [[ref.key, view.resized_size] for ref, view in zip(refs, views, strict=True)]
+    return digest(system, said, seen)
 
 
 def _question(sample: Sample, style: PromptStyle) -> str:
@@ -220,7 +244,3 @@ def _spoken_boxes(sample: Sample, boxes: Sequence[Box], views: Sequence[View], s
     return json.dumps([list(views[0].spoken(box, style.facts.frame)) for box in boxes])
 
 
-def _digest(system: str, turns: Sequence[Turn], sample: Sample, views: Sequence[View]) -> str:
-    said = [[turn.role, turn.text] for turn in turns]
-    seen = [[ref.key, view.resized_size] for ref, view in zip(sample.images, views, strict=True)]
-    return digest(system, said, seen)
