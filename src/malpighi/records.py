@@ -255,7 +255,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         truth: the right answer, JSON-able, as the report shows it.
         tokens: length of the completion in tokens.
         prompt_hash: hash of the rendered prompt.
-        image_hash: hash over the keys of the images; the pixels that were shown are the key of a slide's view.
+        image_hash: hash over the image keys; of a slide's view, over the pixels that were shown.
         adapter: LoRA adapter used; "" for none.
         seed: sampling seed; 0 for greedy decoding.
         looks: what the model asked to see more closely before it answered, in order.

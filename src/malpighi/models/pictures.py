@@ -101,7 +101,7 @@ class Pictures:
         return self._once((ref.key, size), make).pictures[0].image
 
     def _slide_prompt(self, sample: Sample) -> Prompt:
-        """The prompt of a sample about slides: each becomes the pictures of its view, and words before all."""
+        """The prompt of a sample about slides: each becomes its view's pictures, with words before all."""
         refs: list[ImageRef] = []
         images: list[Image.Image] = []
         words: list[str] = []
@@ -120,7 +120,9 @@ class Pictures:
     def _viewed(self, ref: ImageRef, budget: int) -> SlideShow:
         side, maker = self.style.facts.pixels_per_token, self._show
         if maker is None:
-            raise DataError(f"slide {ref.slide}: nothing here makes pictures of slides; pass Pictures(show=...)")
+            raise DataError(
+                f"slide {ref.slide}: nothing here makes pictures of slides; pass Pictures(show=...)"
+            )
 
         def make() -> SlideShow:
             show = maker(ref, budget, side)

@@ -242,5 +242,3 @@ def _spoken_boxes(sample: Sample, boxes: Sequence[Box], views: Sequence[View], s
     if len(views) != 1:
         raise DataError(f"sample {sample.id}: boxes need exactly one image, not {len(views)}")
     return json.dumps([list(views[0].spoken(box, style.facts.frame)) for box in boxes])
-
-
