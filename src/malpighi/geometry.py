@@ -10,6 +10,7 @@ Four frames hang together: `slide` (level-0 pixels), `image` (pixels of the imag
 """
 
 import math
+from collections.abc import Iterable
 from enum import StrEnum
 
 import msgspec
@@ -217,6 +218,53 @@ def on_slide(corners: tuple[float, float, float, float], downsample: float, mpp:
     """The region, level-0 px, of corners (x0, y0, x1, y1) on a level; the opposite of `on_level`."""
     x0, y0, x1, y1 = (corner * downsample for corner in corners)
     return Region(x0, y0, x1 - x0, y1 - y0, mpp)
+
+
+def apart(step: float, downsample: float) -> float:
+    """By what part a level is off from `step` level-0 px per px.
+
+    Example:
+        >>> apart(2.0, 1.5)
+        0.25
+    """
+    return abs(downsample / step - 1.0)
+
+
+def level_steps(starts: Iterable[int], downsample: float) -> list[int]:
+    """Positions along one side of a level as whole level-0 px, the nearest ones.
+
+    Example:
+        >>> level_steps([0, 256, 512], 4.002)
+        [0, 1025, 2049]
+    """
+    return [_round(start * downsample) for start in starts]
+
+
+def level_corner(corner: tuple[int, int], downsample: float) -> tuple[int, int]:
+    """The (x, y) on a level that `level_steps` put at `corner`, level-0 px; exact where `downsample` >= 1.
+
+    Example:
+        >>> level_corner((1025, 2049), 4.002)
+        (256, 512)
+    """
+    return (_round(corner[0] / downsample), _round(corner[1] / downsample))
+
+
+def magnification(mpp: float | None) -> float:
+    """The nominal magnification that goes by a scale: the usual one (10 um / mpp) nearest on a log scale.
+
+    A label for formats that ask for one; never the way from a magnification to a scale.
+
+    Raises:
+        MissingScaleError: `mpp` is None.
+
+    Example:
+        >>> magnification(0.2527), magnification(0.499)
+        (40.0, 20.0)
+    """
+    usual = (100.0, 80.0, 60.0, 40.0, 20.0, 10.0, 5.0, 2.5, 1.25)
+    exact = 10.0 / _scale(mpp)
+    return min(usual, key=lambda label: abs(math.log(label / exact)))
 
 
 def _scale(mpp: float | None) -> float:
