@@ -267,6 +267,22 @@ def magnification(mpp: float | None) -> float:
     return min(usual, key=lambda label: abs(math.log(label / exact)))
 
 
+def box_of(region: Region) -> Box:
+    """A region of a slide as a box in level-0 px."""
+    return Box(region.x, region.y, region.x + region.width, region.y + region.height, Frame.SLIDE)
+
+
+def region_of(box: Box, mpp: float | None) -> Region:
+    """A box in level-0 px as a region of a slide that states `mpp`; the opposite of `box_of`.
+
+    Raises:
+        DataError: the box is in another frame.
+    """
+    if box.frame is not Frame.SLIDE:
+        raise DataError(f"a region needs a box in level-0 px; found one in frame '{box.frame}'")
+    return Region(box.x0, box.y0, box.x1 - box.x0, box.y1 - box.y0, mpp)
+
+
 def _scale(mpp: float | None) -> float:
     if mpp is None or not math.isfinite(mpp) or mpp <= 0:
         raise MissingScaleError(
