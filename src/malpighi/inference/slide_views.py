@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 from PIL import Image
 
-from malpighi.geometry import Frame, Region
+from malpighi.geometry import Region
 from malpighi.models.families import FAMILIES
 from malpighi.models.pictures import Shown, SlideShow
 from malpighi.records import ImageRef
@@ -51,18 +51,15 @@ class SlideViews:
             DataError: the slide cannot be read.
         """
         if ref.region is not None:
-            return self.look(ref, ref.region, tokens, pixels_per_token)
-        with self.open(ref) as slide:
+            region = msgspec.structs.replace(ref.region, mpp=ref.region.mpp or ref.mpp)
+            return self.look(ref.slide, region, tokens, pixels_per_token)
+        with open_slide(self._root / ref.slide, mpp=ref.mpp) as slide:
             return _shown(self._view_of(slide, self._fitted(tokens, pixels_per_token)))
 
-    def look(self, ref: ImageRef, region: Region, tokens: int, pixels_per_token: int) -> SlideShow:
+    def look(self, slide: str, region: Region, tokens: int, pixels_per_token: int) -> SlideShow:
         """One picture of a region of a slide, at the finest scale that the tokens allow; raises as `show`."""
-        with self.open(ref) as slide:
-            return _shown([view(slide, self._fitted(tokens, pixels_per_token), region=region)])
-
-    def open(self, ref: ImageRef) -> Slide:
-        """The slide of a reference; the scale in the record, where there is one, overrides the file's."""
-        return open_slide(self._root / ref.slide, mpp=ref.mpp if ref.unmade else None)
+        with open_slide(self._root / slide, mpp=region.mpp) as opened:
+            return _shown([view(opened, self._fitted(tokens, pixels_per_token), region=region)])
 
     def _alone(self, slide: Slide, settings: ViewSettings) -> Sequence[SlideView]:
         return [view(slide, settings, tissue=self._tissue)]
@@ -72,3 +69,18 @@ class SlideViews:
         return msgspec.structs.replace(
             self._settings, tokens=tokens, pixels_per_token=pixels_per_token, frame=frame
         )
+
+
+def _shown(views: Sequence[SlideView]) -> SlideShow:
+    pictures = [
+        Shown(
+            Image.fromarray(made.rgb),
+            made.map,
+            made.map.pieces[0].region if len(made.map.pieces) == 1 else None,
+        )
+        for made in views
+    ]
+    lines = [made.prompt_line for made in views]
+    if len(lines) > 1:
+        lines = [f"Image {number}: {line}" for number, line in enumerate(lines, 1)]
+    return SlideShow(tuple(pictures), "\n".join(lines))

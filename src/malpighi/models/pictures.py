@@ -2,19 +2,22 @@
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from threading import Lock
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from PIL import Image
 
 from malpighi.errors import DataError
-from malpighi.geometry import Region, Size
-from malpighi.models.prompt import Prompt, PromptStyle, assemble, budget_of, resize, shown_size
+from malpighi.geometry import Region
+from malpighi.models.prompt import Prompt, PromptStyle, SlideMap, assemble, budget_of, resize, shown_size
 from malpighi.pixels import decode_image
 from malpighi.records import ImageRef, Sample, Turn
 from malpighi.resolution import tokens
+
+M = TypeVar("M", bound="Image.Image | SlideShow")
 
 
 class Shown(NamedTuple):
@@ -22,13 +25,13 @@ class Shown(NamedTuple):
 
     Attributes:
         image: RGB, sides multiples of P.
+        map: the way to the slide.
         region: what it shows, level-0 px; None where it is put together of several pieces.
-        mpp: micrometres per pixel of the picture; None where unknown.
     """
 
     image: Image.Image
+    map: SlideMap
     region: Region | None = None
-    mpp: float | None = None
 
 
 class SlideShow(NamedTuple):
@@ -72,7 +75,7 @@ class Pictures:
         self._load_bytes = load_bytes
         self._keep_bytes = keep_bytes
         self._show = show
-        self._kept: OrderedDict[tuple[ImageRef | str, Size], SlideShow] = OrderedDict()
+        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
         self._held = 0
         self._lock = Lock()
 
@@ -95,27 +98,31 @@ class Pictures:
     def _resized(self, ref: ImageRef, sample: Sample) -> Image.Image:
         size = shown_size(ref, sample, self.style)
 
-        def make() -> SlideShow:
-            return SlideShow((Shown(resize(decode_image(self._load_bytes(ref.key)), ref, size)),))
+        def make() -> Image.Image:
+            return resize(decode_image(self._load_bytes(ref.key)), ref, size)
 
-        return self._once((ref.key, size), make).pictures[0].image
+        return self._once((ref.key, size), make)
 
     def _slide_prompt(self, sample: Sample) -> Prompt:
         """The prompt of a sample about slides: each becomes its view's pictures, with words before all."""
         refs: list[ImageRef] = []
         images: list[Image.Image] = []
+        maps: list[SlideMap | None] = []
         words: list[str] = []
         for ref in sample.images:
-            if not ref.unmade:
+            if ref.unmade:
+                show = self._viewed(ref, budget_of(sample, self.style))
+                refs += [made_ref(shown, ref.slide) for shown in show.pictures]
+                images += [shown.image for shown in show.pictures]
+                maps += [shown.map for shown in show.pictures]
+                words += [show.words] if show.words else []
+            else:
                 refs.append(ref)
                 images.append(self._resized(ref, sample))
-                continue
-            show = self._viewed(ref, budget_of(sample, self.style))
-            refs += [made_ref(shown, ref.slide) for shown in show.pictures]
-            images += [shown.image for shown in show.pictures]
-            words += [show.words] if show.words else []
+                maps.append(None)
         turns = _preceded(sample.turns, words)
-        return assemble(msgspec.structs.replace(sample, images=tuple(refs), turns=turns), images, self.style)
+        seen = msgspec.structs.replace(sample, images=tuple(refs), turns=turns)
+        return replace(assemble(seen, images, self.style), maps=tuple(maps))
 
     def _viewed(self, ref: ImageRef, budget: int) -> SlideShow:
         side, maker = self.style.facts.pixels_per_token, self._show
@@ -133,23 +140,23 @@ class Pictures:
 
         return self._once((ref, (budget, side)), make)
 
-    def _once(self, key: tuple[ImageRef | str, Size], make: Callable[[], SlideShow]) -> SlideShow:
+    def _once(self, key: Hashable, make: Callable[[], M]) -> M:
         with self._lock:
-            show = self._kept.get(key)
-            if show is not None:
+            if key in self._kept:
                 self._kept.move_to_end(key)
-                return show
+                kept: M = self._kept[key]
+                return kept
         # Outside the lock: two threads may make one image at the same time, but none waits for another's.
-        show = make()
-        self._keep(key, show)
-        return show
+        made = make()
+        self._keep(key, made)
+        return made
 
-    def _keep(self, key: tuple[ImageRef | str, Size], show: SlideShow) -> None:
+    def _keep(self, key: Hashable, made: Image.Image | SlideShow) -> None:
         with self._lock:
             if key in self._kept:
                 return
-            self._kept[key] = show
-            self._held += _bytes_of(show)
+            self._kept[key] = made
+            self._held += _bytes_of(made)
             while self._held > self._keep_bytes:
                 _, oldest = self._kept.popitem(last=False)
                 self._held -= _bytes_of(oldest)
@@ -158,7 +165,7 @@ class Pictures:
 def made_ref(shown: Shown, slide: str) -> ImageRef:
     """The reference of a picture made of a slide; its key is the SHA-256 of the size and the pixels."""
     pixels = hashlib.sha256(f"{shown.image.size}".encode() + shown.image.tobytes()).hexdigest()
-    return ImageRef(pixels, shown.image.size, shown.mpp, slide, shown.region)
+    return ImageRef(pixels, shown.image.size, shown.map.mpp, slide, shown.region)
 
 
 def _preceded(turns: Sequence[Turn], words: Sequence[str]) -> tuple[Turn, ...]:
@@ -168,5 +175,6 @@ def _preceded(turns: Sequence[Turn], words: Sequence[str]) -> tuple[Turn, ...]:
     return (*turns[:first], Turn(turns[first].role, text), *turns[first + 1 :])
 
 
-def _bytes_of(show: SlideShow) -> int:
-    return sum(3 * shown.image.width * shown.image.height for shown in show.pictures)
+def _bytes_of(made: Image.Image | SlideShow) -> int:
+    images = [made] if isinstance(made, Image.Image) else [shown.image for shown in made.pictures]
+    return sum(3 * image.width * image.height for image in images)

@@ -7,13 +7,14 @@ words and the same resized pixels, so the numbers in a box mean the same in all 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 from PIL import Image
 
 from malpighi.config import Settings, digest
 from malpighi.errors import ConfigError, DataError
-from malpighi.geometry import Box, View
+from malpighi.geometry import Box, Region, View
 from malpighi.models.families import SPECIAL_TOKENS, TAGS, Family, family_named
 from malpighi.models.templates import BOX_UNITS, Template, template_named
 from malpighi.records import Choice, ImageRef, Sample, Scale, TaskKind, Text, Turn, option_label
@@ -64,6 +65,24 @@ class PromptStyle(Settings, frozen=True):
         return template_named(self.system)
 
 
+class SlideMap(Protocol):
+    """The way from a picture of a slide to the slide, e.g. `slides.view_map.ViewMap`."""
+
+    @property
+    def step(self) -> float:
+        """Level-0 px per px of the picture."""
+        ...
+
+    @property
+    def mpp(self) -> float | None:
+        """Micrometres per px of the picture; None where the slide states no scale."""
+        ...
+
+    def to_region(self, box: Box) -> Region | None:
+        """What a box of the picture, in any of its frames, shows of the slide; None for none of it."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Prompt:
     """What a model is shown.
@@ -77,6 +96,7 @@ class Prompt:
         refs: what the images are, one per image; () where nobody asks.
         places: index of the user turn that each image stands before, ascending; () puts all of them before
             the first user turn.
+        maps: the way to the slide, one per image, None where an image is not of a slide; () for none at all.
     """
 
     system: str
@@ -86,6 +106,7 @@ class Prompt:
     digest: str
     refs: tuple[ImageRef, ...] = ()
     places: tuple[int, ...] = ()
+    maps: tuple[SlideMap | None, ...] = ()
 
     def images_before(self, turn: int) -> tuple[Image.Image, ...]:
         """The images that stand before the words of a turn, in order."""
