@@ -1,6 +1,6 @@
 """From slides on disk to what models are shown of them: the view behind `Pictures` and behind `<zoom>`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -11,11 +11,12 @@ from malpighi.models.families import FAMILIES
 from malpighi.models.pictures import Shown, SlideShow
 from malpighi.records import ImageRef
 from malpighi.slides.opening import open_slide
+from malpighi.slides.pyramid_view import PyramidView
 from malpighi.slides.slide import Slide
 from malpighi.slides.view import SlideView, Tissue, ViewSettings, view
 
-ViewOf = Callable[[Slide, ViewSettings], Sequence[SlideView]]
-"""The pictures that are made of a slide, all together within the settings' tokens."""
+ViewOf = Callable[[Slide, ViewSettings], SlideView | PyramidView]
+"""What is made of a slide, all its pictures together within the settings' tokens."""
 
 
 class SlideViews:
@@ -29,7 +30,7 @@ class SlideViews:
         root: folder that the paths in records are relative to; paths from the root of the disk stay.
         settings: how slides are shown; tokens, px per token and frame come from the prompt's style.
         tissue: finds the tissue that the view is cut to; None shows the whole slide.
-        view_of: makes the pictures in place of the one view of the whole, e.g. a pyramid of views.
+        view_of: makes the pictures in place of the one view of the whole, e.g. `pyramid_view`.
     """
 
     def __init__(
@@ -59,10 +60,10 @@ class SlideViews:
     def look(self, slide: str, region: Region, tokens: int, pixels_per_token: int) -> SlideShow:
         """One picture of a region of a slide, at the finest scale that the tokens allow; raises as `show`."""
         with open_slide(self._root / slide, mpp=region.mpp) as opened:
-            return _shown([view(opened, self._fitted(tokens, pixels_per_token), region=region)])
+            return _shown(view(opened, self._fitted(tokens, pixels_per_token), region=region))
 
-    def _alone(self, slide: Slide, settings: ViewSettings) -> Sequence[SlideView]:
-        return [view(slide, settings, tissue=self._tissue)]
+    def _alone(self, slide: Slide, settings: ViewSettings) -> SlideView:
+        return view(slide, settings, tissue=self._tissue)
 
     def _fitted(self, tokens: int, pixels_per_token: int) -> ViewSettings:
         frame = next(f.frame for f in FAMILIES.values() if f.pixels_per_token == pixels_per_token)
@@ -71,16 +72,11 @@ class SlideViews:
         )
 
 
-def _shown(views: Sequence[SlideView]) -> SlideShow:
-    pictures = [
-        Shown(
-            Image.fromarray(made.rgb),
-            made.map,
-            made.map.pieces[0].region if len(made.map.pieces) == 1 else None,
-        )
-        for made in views
-    ]
-    lines = [made.prompt_line for made in views]
-    if len(lines) > 1:
-        lines = [f"Image {number}: {line}" for number, line in enumerate(lines, 1)]
-    return SlideShow(tuple(pictures), "\n".join(lines))
+def _shown(made: SlideView | PyramidView) -> SlideShow:
+    views = made.images if isinstance(made, PyramidView) else (made,)
+    return SlideShow(tuple(_picture(each) for each in views), made.prompt_line)
+
+
+def _picture(made: SlideView) -> Shown:
+    pieces = made.map.pieces
+    return Shown(Image.fromarray(made.rgb), made.map, pieces[0].region if len(pieces) == 1 else None)

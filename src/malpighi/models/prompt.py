@@ -108,11 +108,16 @@ class Prompt:
     places: tuple[int, ...] = ()
     maps: tuple[SlideMap | None, ...] = ()
 
+    @property
+    def image_places(self) -> tuple[int, ...]:
+        """`places`, spelt out for every image."""
+        first = next((i for i, said in enumerate(self.turns) if said.role == "user"), -1)
+        return self.places or (first,) * len(self.images)
+
     def images_before(self, turn: int) -> tuple[Image.Image, ...]:
         """The images that stand before the words of a turn, in order."""
-        first = next((i for i, said in enumerate(self.turns) if said.role == "user"), -1)
-        places = self.places or (first,) * len(self.images)
-        return tuple(image for image, place in zip(self.images, places, strict=True) if place == turn)
+        there = zip(self.images, self.image_places, strict=True)
+        return tuple(image for image, place in there if place == turn)
 
 
 def build_prompt(sample: Sample, images: Sequence[Image.Image], style: PromptStyle) -> Prompt:
