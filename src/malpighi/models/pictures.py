@@ -163,9 +163,13 @@ class Pictures:
 
 
 def made_ref(shown: Shown, slide: str) -> ImageRef:
-    """The reference of a picture made of a slide; its key is the SHA-256 of the size and the pixels."""
-    pixels = hashlib.sha256(f"{shown.image.size}".encode() + shown.image.tobytes()).hexdigest()
-    return ImageRef(pixels, shown.image.size, shown.map.mpp, slide, shown.region)
+    """The reference of a picture made of a slide."""
+    return ImageRef(pixel_key(shown.image), shown.image.size, shown.map.mpp, slide, shown.region)
+
+
+def pixel_key(image: Image.Image) -> str:
+    """The key of an image that was made and is not stored: SHA-256 over its size and pixels, hexadecimal."""
+    return hashlib.sha256(f"{image.mode} {image.size}".encode() + image.tobytes()).hexdigest()
 
 
 def _preceded(turns: Sequence[Turn], words: Sequence[str]) -> tuple[Turn, ...]:
