@@ -252,7 +252,7 @@ def likelihoods(vlm: Vlm, style: PromptStyle, batch_size: int = 16) -> Judge:
 def top_mean(chances_NK: Chances, top: int) -> Chances:
     """Per option the mean of its `top` highest chances (of all, where there are fewer tiles): scores_K.
 
-    Source: MI-Zero's top-K pooling: Lu et al., Visual language pretrained multiple instance zero-shot transfer
+    Source: MI-Zero's pooling: Lu et al., Visual language pretrained multiple instance zero-shot transfer
     for histopathology images, CVPR 2023.
 
     Example:

@@ -161,6 +161,9 @@ def load_attention_mil(folder: Path) -> AttentionMil:
         FormatVersionError: it was saved in another format.
     """
     path = folder / CARD
+    for name in (CARD, WEIGHTS):
+        if not (folder / name).is_file():
+            raise DataError(f"{folder} holds no {name}; train the slide classifier first")
     try:
         card = json.loads(path.read_bytes())
         if card["format_version"] != FORMAT_VERSION:
@@ -169,10 +172,6 @@ def load_attention_mil(folder: Path) -> AttentionMil:
             )
         model = AttentionMil(AttentionShape(**card["shape"]), card["options"], card["encoder"])
         model.load_state_dict(load_file(folder / WEIGHTS))
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{folder} holds no {Path(error.filename).name}; train the slide classifier first"
-        ) from error
     except (ValueError, LookupError, TypeError, RuntimeError, OSError, SafetensorError) as error:
         raise DataError(f"the slide classifier in {folder} is damaged ({error}); train it again") from error
     model.eval()

@@ -3,7 +3,7 @@
 Shape suffixes: B slides, N tiles, D features of a tile, K options.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -110,7 +110,7 @@ def train_slide_classifier(
         DataError: no training slides, several exams, or a split without any slide.
     """
     train, validation = _parts(samples, config, seed)
-    moments = _moments(features_of(sample) for sample in train)
+    moments = _moments(train, features_of)
     inputs = digest(
         config,
         seed,
@@ -288,17 +288,24 @@ def _finished(folder: Path, inputs: str) -> _Run | None:
     return run if run.inputs == inputs else None
 
 
-def _moments(bags: Iterable[NDArray]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _moments(
+    samples: Sequence[Sample], features_of: FeaturesOf
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean and standard deviation of each feature, every slide weighing the same; 1 where nothing varies."""
-    count, total_D, square_D = 0, np.zeros(1), np.zeros(1)
-    for bag_ND in bags:
-        values_ND = np.asarray(bag_ND, np.float64)
-        count, total_D = count + 1, total_D + values_ND.mean(axis=0)
+    total_D, square_D = np.zeros(1), np.zeros(1)
+    for sample in samples:
+        values_ND = np.asarray(features_of(sample), np.float64)
+        if not len(values_ND) or not np.isfinite(values_ND).all():
+            raise DataError(
+                f"sample {sample.id}: {len(values_ND)} tiles, features finite: "
+                f"{np.isfinite(values_ND).all()}; every slide needs at least one tile and finite features"
+            )
+        total_D = total_D + values_ND.mean(axis=0)
         square_D = square_D + (values_ND**2).mean(axis=0)
-    centre_d = total_D / count
-    spread_d = np.sqrt(np.maximum(square_D / count - centre_d**2, 0))
-    spread_d[spread_d < 1e-6 * np.maximum(1, np.abs(centre_d))] = 1
-    return centre_d.astype(np.float32), spread_d.astype(np.float32)
+    centre_D = total_D / len(samples)
+    spread_D = np.sqrt(np.maximum(square_D / len(samples) - centre_D**2, 0))
+    spread_D[spread_D < 1e-6 * np.maximum(1, np.abs(centre_D))] = 1
+    return centre_D.astype(np.float32), spread_D.astype(np.float32)
 
 
 def _label(sample: Sample) -> int:
