@@ -40,7 +40,7 @@ from malpighi.slides.features import FeatureStore  # noqa: E402
 from malpighi.slides.grid import GridSettings  # noqa: E402
 from malpighi.slides.opening import open_slide  # noqa: E402
 from malpighi.slides.pyramid_view import PyramidSettings, pyramid_view  # noqa: E402
-from malpighi.slides.view import ViewSettings
+from malpighi.slides.view import ViewSettings  # noqa: E402
 
 SMALL = SlideItemSettings(shortest=512, longest=640, mpp=1.0)
 TILES = TileSource(GridSettings(size=256, mpp=None, tissue=0.0))
