@@ -15,6 +15,7 @@ from rich.console import Console
 
 from malpighi.errors import ConfigError, UserError
 from malpighi.grading.published import Mode
+from malpighi.slide_cli import slide_app
 from malpighi.terminal import ConsoleListener, duration, failures_table, table
 
 # Every command imports what it needs when it runs: `malpighi --help` must not wait for torch.
@@ -36,6 +37,7 @@ data_app = typer.Typer(
     help="Public data sets on disk: list what is known, check a folder.", no_args_is_help=True
 )
 app.add_typer(data_app, name="data")
+app.add_typer(slide_app, name="slide")
 
 console = Console()
 if not console.is_terminal:

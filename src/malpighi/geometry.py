@@ -12,8 +12,10 @@ Four frames hang together: `slide` (level-0 pixels), `image` (pixels of the imag
 import math
 from collections.abc import Iterable
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
+from numpy.typing import NDArray
 
 from malpighi.errors import DataError, MissingScaleError
 
@@ -75,6 +77,29 @@ class Region(msgspec.Struct, frozen=True):
     mpp: float | None = None
 
 
+class Affine(NamedTuple):
+    """A scale and a shift along each axis: x becomes `x * scale_x + shift_x`, and y alike.
+
+    Attributes:
+        scale_x: units of the new frame per unit of the old.
+        scale_y: the same along y.
+        shift_x: where the old origin lies in the new frame.
+        shift_y: the same along y.
+    """
+
+    scale_x: float
+    scale_y: float
+    shift_x: float
+    shift_y: float
+
+    @property
+    def inverse(self) -> "Affine":
+        """The way back."""
+        return Affine(
+            1 / self.scale_x, 1 / self.scale_y, -self.shift_x / self.scale_x, -self.shift_y / self.scale_y
+        )
+
+
 class View(msgspec.Struct, frozen=True):
     """How the frames of one image hang together.
 
@@ -126,6 +151,16 @@ class View(msgspec.Struct, frozen=True):
             (box.y1 - from_y) * scale_y + to_y,
             to,
         )
+
+    def affine(self, of: Frame, to: Frame) -> Affine:
+        """What `convert` does, as numbers, for many points at once.
+
+        Example:
+            >>> View((100, 50), region=Region(1000, 0, 400, 200)).affine(Frame.SLIDE, Frame.IMAGE)
+            Affine(scale_x=0.25, scale_y=0.25, shift_x=-250.0, shift_y=0.0)
+        """
+        origin = self.convert(Box(0, 0, 1, 1, of), to)
+        return Affine(origin.x1 - origin.x0, origin.y1 - origin.y0, origin.x0, origin.y0)
 
     def clip(self, box: Box) -> Box:
         """The part of `box` inside the image, same frame; may be degenerate (area 0)."""
@@ -180,6 +215,19 @@ def to_microns(pixels: float, mpp: float | None) -> float:
     return pixels * _scale(mpp)
 
 
+def to_square_microns(square_pixels: float, mpp: float | None) -> float:
+    """Area in square micrometres of an area in squared pixels.
+
+    Raises:
+        MissingScaleError: `mpp` is None.
+
+    Example:
+        >>> to_square_microns(100.0, 0.5)
+        25.0
+    """
+    return square_pixels * _scale(mpp) ** 2
+
+
 def coarser(mpp: float | None, downsample: float) -> float | None:
     """Micrometres per pixel after shrinking by `downsample`; None stays None.
 
@@ -201,6 +249,26 @@ def shrinkage(mpp: float | None, target: float) -> float:
         4.0
     """
     return target / _scale(mpp)
+
+
+def mpp_of_extent(microns: float, pixels: float) -> float:
+    """Micrometres per pixel where `pixels` pixels span `microns` micrometres.
+
+    Example:
+        >>> mpp_of_extent(10_000, 40_000)
+        0.25
+    """
+    return microns / pixels
+
+
+def downsample_of(full: Size, level: Size) -> float:
+    """How many level-0 px make one px of a level: the mean of the ratios of both sides, as OpenSlide counts.
+
+    Example:
+        >>> downsample_of((10, 9), (5, 4))
+        2.125
+    """
+    return (full[0] / level[0] + full[1] / level[1]) / 2
 
 
 def on_level(region: Region, downsample: float) -> tuple[float, float, float, float]:
@@ -250,6 +318,16 @@ def level_corner(corner: tuple[int, int], downsample: float) -> tuple[int, int]:
     return (_round(corner[0] / downsample), _round(corner[1] / downsample))
 
 
+def px_of_level(pixels: float, downsample: float) -> int:
+    """A length in level-0 px as whole px of a level, the nearest number from 1 on.
+
+    Example:
+        >>> px_of_level(487, 2.0)
+        244
+    """
+    return max(1, _round(pixels / downsample))
+
+
 def magnification(mpp: float | None) -> float:
     """The nominal magnification that goes by a scale: the usual one (10 um / mpp) nearest on a log scale.
 
@@ -265,6 +343,28 @@ def magnification(mpp: float | None) -> float:
     usual = (100.0, 80.0, 60.0, 40.0, 20.0, 10.0, 5.0, 2.5, 1.25)
     exact = 10.0 / _scale(mpp)
     return min(usual, key=lambda label: abs(math.log(label / exact)))
+
+
+def points_on_slide(points_N2: NDArray, downsample: float) -> NDArray:
+    """Points (x, y) of a picture that is `downsample` times coarser than level 0, in level-0 px.
+
+    Example:
+        >>> import numpy as np
+        >>> points_on_slide(np.array([[1.5, 2.0]]), 4.0).tolist()
+        [[6.0, 8.0]]
+    """
+    return points_N2 * downsample
+
+
+def boxes_on_level(boxes_N4: NDArray, downsample: float) -> NDArray:
+    """Boxes (x0, y0, x1, y1), level-0 px, in the pixels of a level that is `downsample` times coarser.
+
+    Example:
+        >>> import numpy as np
+        >>> boxes_on_level(np.array([[8, 0, 24, 6]]), 4.0).tolist()
+        [[2.0, 0.0, 6.0, 1.5]]
+    """
+    return boxes_N4 / downsample
 
 
 def box_of(region: Region) -> Box:

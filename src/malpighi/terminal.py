@@ -85,6 +85,13 @@ class ConsoleListener:
         self.console.print(text, highlight=False)
 
 
+def log_width(console: Console) -> Console:
+    """The console, wide where there is no terminal: a log file has no 80 columns to keep to."""
+    if not console.is_terminal:
+        console.width = max(console.width, 120)
+    return console
+
+
 def duration(seconds: float) -> str:
     """Seconds in the unit a person would use.
 

@@ -15,6 +15,7 @@ Pixels = NDArray[np.uint8]
 
 PAP_DYES = ("haematoxylin", "cyan", "eosin")
 HE_DYES = ("haematoxylin", "eosin", "erythrocyte")
+IHC_DYES = ("haematoxylin", "diaminobenzidine", "erythrocyte")
 
 # Absorption of red, green and blue, relative to their mean; a patient lies anywhere between the two rows of a
 # dye. Our choice, by eye against smears and sections from several laboratories.
@@ -29,6 +30,13 @@ _HE = np.array(
     [
         [[1.08, 1.32, 0.60], [0.92, 1.44, 0.64]],
         [[0.28, 1.80, 0.92], [0.42, 1.78, 0.80]],
+        [[0.18, 1.62, 1.20], [0.30, 1.60, 1.10]],
+    ]
+)
+_IHC = np.array(
+    [
+        [[1.30, 1.18, 0.52], [1.12, 1.18, 0.70]],
+        [[0.46, 1.02, 1.52], [0.62, 1.06, 1.32]],
         [[0.18, 1.62, 1.20], [0.30, 1.60, 1.10]],
     ]
 )
@@ -66,6 +74,12 @@ def he_stain(rng: np.random.Generator) -> Stain:
     """A haematoxylin and eosin stain of one laboratory and patient."""
     white = rng.uniform(236, 250) + np.array([0, rng.uniform(-5, 0), rng.uniform(-3, 1)])
     return _stain(rng, HE_DYES, _HE, white)
+
+
+def ihc_stain(rng: np.random.Generator) -> Stain:
+    """An immunostain in brown (diaminobenzidine) over a blue counterstain, of one laboratory and patient."""
+    white = rng.uniform(228, 248) + np.array([0, rng.uniform(-4, 1), rng.uniform(-6, 1)])
+    return _stain(rng, IHC_DYES, _IHC, white)
 
 
 def develop(concentrations_HWS: Floats, stain: Stain, rng: np.random.Generator) -> Pixels:

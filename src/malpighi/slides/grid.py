@@ -4,7 +4,6 @@ Shape legend: N = tiles; boxes_N4 = int64 (x0, y0, x1, y1), level-0 px. Tiles ar
 """
 
 from collections.abc import Callable, Iterator
-from enum import StrEnum
 from typing import NamedTuple
 
 import msgspec
@@ -12,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malpighi.config import Settings
-from malpighi.errors import ConfigError, DataError
+from malpighi.errors import ConfigError, DataError, MissingScaleError
 from malpighi.geometry import apart, coarser, level_corner, level_steps, shrinkage
+from malpighi.slides.choices import Edges
 from malpighi.slides.slide import Slide
 
 Boxes = NDArray[np.int64]
@@ -22,14 +22,6 @@ Fractions = Callable[[Boxes], NDArray[np.floating]]
 
 MOST_TILES = 20_000_000
 _AT_ONCE = 65_536
-
-
-class Edges(StrEnum):
-    """What becomes of tiles that reach over the right and lower edge."""
-
-    DROP = "drop"  # only whole tiles
-    PAD = "pad"  # kept; what lies outside is background
-    SHIFT = "shift"  # moved inwards, so that the slide is covered by whole tiles
 
 
 class GridSettings(Settings, frozen=True):
@@ -64,6 +56,24 @@ class GridSettings(Settings, frozen=True):
                 raise ConfigError(f"{name}={getattr(self, name)}; give a part from 0 to 1")
 
 
+class Picture(msgspec.Struct, frozen=True):
+    """What the pictures of a slide's tiles are like.
+
+    Attributes:
+        size: side, px.
+        level: the stored level that pixels come from.
+        downsample: of that level.
+        resampled: whether pixels are resampled from it; otherwise they are its own.
+        mpp: micrometres per pixel, exactly what extent and size of a tile make it; None where unknown.
+    """
+
+    size: int
+    level: int
+    downsample: float
+    resampled: bool
+    mpp: float | None
+
+
 class Tile(NamedTuple):
     """One tile.
 
@@ -74,8 +84,8 @@ class Tile(NamedTuple):
         height: extent along y, level-0 px.
         size: side of the picture, px.
         level: the stored level that its pixels come from.
-        resampled: whether they are resampled; otherwise they are the level's own.
         downsample: of that level.
+        resampled: whether they are resampled; otherwise they are the level's own.
     """
 
     x: int
@@ -84,8 +94,8 @@ class Tile(NamedTuple):
     height: int
     size: int
     level: int
-    resampled: bool
     downsample: float
+    resampled: bool
 
     @property
     def corner(self) -> tuple[int, int]:
@@ -93,28 +103,20 @@ class Tile(NamedTuple):
         return level_corner((self.x, self.y), self.downsample)
 
 
-class Grid(msgspec.Struct, frozen=True, kw_only=True):
+class Grid(msgspec.Struct, frozen=True):
     """The tiles of one slide, row by row, by their places along both sides.
 
     Attributes:
         lefts: left edges of the columns, level-0 px.
         tops: top edges of the rows, level-0 px.
         extent: side of a tile, level-0 px.
-        size: side of a tile's picture, px.
-        level: the stored level that pixels come from.
-        downsample: of that level.
-        resampled: whether pixels are resampled from it.
-        mpp: micrometres per pixel of a tile, exactly what `extent` and `size` make it; None where unknown.
+        picture: what the pictures are like.
     """
 
     lefts: tuple[int, ...]
     tops: tuple[int, ...]
     extent: int
-    size: int
-    level: int
-    downsample: float
-    resampled: bool
-    mpp: float | None
+    picture: Picture
 
     def __len__(self) -> int:
         return len(self.lefts) * len(self.tops)
@@ -127,14 +129,13 @@ class Grid(msgspec.Struct, frozen=True, kw_only=True):
         tops = np.asarray(self.tops, dtype=np.int64)[rows]
         return np.stack([lefts, tops, lefts + self.extent, tops + self.extent], axis=1)
 
-    def tiles(self, indices: NDArray[np.int64]) -> Iterator[Tile]:
-        """Some tiles, one by one."""
-        for index in indices.tolist():
-            row, column = divmod(index, len(self.lefts))
-            corner = (self.lefts[column], self.tops[row])
-            yield Tile(
-                *corner, self.extent, self.extent, self.size, self.level, self.resampled, self.downsample
-            )
+
+def tiles_of(boxes_N4: Boxes, picture: Picture) -> Iterator[Tile]:
+    """Boxes as tiles that can be read, one by one."""
+    like = (picture.size, picture.level, picture.downsample, picture.resampled)
+    for first in range(0, len(boxes_N4), _AT_ONCE):
+        for x0, y0, x1, y1 in boxes_N4[first : first + _AT_ONCE].tolist():
+            yield Tile(x0, y0, x1 - x0, y1 - y0, *like)
 
 
 def make_grid(slide: Slide, settings: GridSettings) -> Grid:
@@ -147,6 +148,11 @@ def make_grid(slide: Slide, settings: GridSettings) -> Grid:
         MissingScaleError: tiles at a scale of a slide that states none.
         DataError: tiles finer than the slide, or more of them than can be handled.
     """
+    if settings.mpp is not None and slide.mpp is None:
+        raise MissingScaleError(
+            f"{slide.path.name} states no scale, so there are no tiles at {settings.mpp} micrometres per "
+            "pixel; give its own (--mpp, --mpp-csv), or take level 0 as it is (--at 0)"
+        )
     factor = 1.0 if settings.mpp is None else shrinkage(slide.mpp, settings.mpp)
     off, index = min((apart(factor, level.downsample), i) for i, level in enumerate(slide.levels))
     if off <= settings.tolerance:
@@ -159,16 +165,9 @@ def make_grid(slide: Slide, settings: GridSettings) -> Grid:
     extent, stride = (max(1, round(px * factor)) for px in (settings.size, settings.size - settings.overlap))
     level = slide.level_for(extent / settings.size)
     lefts, tops = _all_starts(slide, slide.size, (settings.size, extent, stride), settings.edges)
-    return Grid(
-        lefts=tuple(lefts),
-        tops=tuple(tops),
-        extent=extent,
-        size=settings.size,
-        level=level,
-        downsample=slide.levels[level].downsample,
-        resampled=True,
-        mpp=coarser(slide.mpp, extent / settings.size),
-    )
+    mpp = coarser(slide.mpp, extent / settings.size)
+    picture = Picture(settings.size, level, slide.levels[level].downsample, resampled=True, mpp=mpp)
+    return Grid(tuple(lefts), tuple(tops), extent, picture)
 
 
 def select(grid: Grid, fractions: Fractions, least: float) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -221,14 +220,10 @@ def _stored(slide: Slide, index: int, settings: GridSettings) -> Grid:
     lengths = (settings.size, settings.size, settings.size - settings.overlap)
     lefts, tops = _all_starts(slide, level.size, lengths, settings.edges)
     return Grid(
-        lefts=tuple(level_steps(lefts, level.downsample)),
-        tops=tuple(level_steps(tops, level.downsample)),
-        extent=max(1, level_steps([settings.size], level.downsample)[0]),
-        size=settings.size,
-        level=index,
-        downsample=level.downsample,
-        resampled=False,
-        mpp=slide.mpp_of(index),
+        tuple(level_steps(lefts, level.downsample)),
+        tuple(level_steps(tops, level.downsample)),
+        max(1, level_steps([settings.size], level.downsample)[0]),
+        Picture(settings.size, index, level.downsample, resampled=False, mpp=slide.mpp_of(index)),
     )
 
 

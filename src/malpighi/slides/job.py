@@ -16,13 +16,13 @@ import csv
 import errno
 import io
 import json
-import logging
 import os
 import re
 import secrets
 import shutil
 import socket
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,8 +41,6 @@ VERSION = 1
 
 Work = Callable[[Path, Path], dict[str, object]]
 """Does one slide: (slide, empty folder for its files) -> figures for the summary. Picklable."""
-
-log = logging.getLogger(__name__)
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _SECONDS_BETWEEN_LOOKS = 0.1
@@ -226,9 +224,8 @@ class Job:
             if isinstance(error, OSError) and error.errno in _NO_ROOM:
                 raise  # the next slide would fail alike
             if not isinstance(error, UserError):
-                log.exception("%s: %s failed", path, self.verb)
-            known = isinstance(error, UserError)
-            self.fail(path, str(error) if known else f"{type(error).__name__}: {error}")
+                self.note("traceback", path, text=traceback.format_exc())
+            self.fail(path, failure_of(path, self.verb, error).reason)
             shutil.rmtree(part, ignore_errors=True)
             return
         with replacing(part / "row.json") as file:
@@ -285,6 +282,17 @@ def run_job(
             with claims.holding("merge", wait=True):
                 _finish(job, result, how.merge)
     return result
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def failure_of(path: Path, stage: str, error: Exception) -> Failure:
+    """What is told of a slide that raised `error`."""
+    known = isinstance(error, UserError)
+    return Failure(str(path), stage, str(error) if known else f"{type(error).__name__}: {error}")
 
 
 def slide_id(path: Path) -> str:

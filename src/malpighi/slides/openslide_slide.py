@@ -1,5 +1,7 @@
 """Slides through OpenSlide: the formats that are not read directly."""
 
+import threading
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,10 @@ from PIL import Image
 
 from malpighi.errors import DataError
 from malpighi.geometry import Size
+from malpighi.slides.scale import Scale, from_properties, objective_of, scale_of
 from malpighi.slides.slide import WHITE, Level, Pixels, Slide, SlideFacts
 
-_MPP = (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y)
+_UNTILED = (512, 512)
 
 
 class OpenSlideSlide(Slide):
@@ -20,52 +23,98 @@ class OpenSlideSlide(Slide):
     Args:
         path: the file.
         mpp: overrides the scale that the file states.
+        source: where `mpp` comes from.
+        notes: what a user should know besides what the file shows.
 
     Raises:
         DataError: OpenSlide cannot open the file.
     """
 
-    def __init__(self, path: Path, mpp: float | None = None) -> None:
-        try:
-            self._handle = openslide.OpenSlide(str(path))
-        except (openslide.OpenSlideError, OSError) as error:
-            raise DataError(f"{path}: OpenSlide cannot open it ({error})") from error
+    def __init__(
+        self, path: Path, mpp: float | None = None, source: str = "given", notes: tuple[str, ...] = ()
+    ) -> None:
+        self._handle, self._lock, self._closed = _opened(path), threading.Lock(), False
         properties = dict(self._handle.properties)
-        sizes, factors = self._handle.level_dimensions, self._handle.level_downsamples
-        levels = tuple(Level(size, factor) for size, factor in zip(sizes, factors, strict=True))
-        stated = _stated(properties)
-        found, source = (mpp, "given") if mpp is not None else stated
+        scale = scale_of(Scale(mpp, source), from_properties(properties))
         facts = SlideFacts(
             reader="openslide",
-            levels=levels,
-            mpp=found,
-            mpp_source=source,
+            levels=_levels(self._handle, properties),
+            mpp=scale.mpp,
+            mpp_source=scale.source if scale.mpp is not None else "",
+            objective=objective_of(properties),
             vendor=properties.get(openslide.PROPERTY_NAME_VENDOR, ""),
             properties=properties,
+            notes=(*scale.notes, *notes),
         )
-        self._given = mpp
+        self._made_with = (mpp, source, notes)
         super().__init__(path, facts)
 
     def _decode(self, level: int, corner: tuple[int, int], size: Size, shrink: int) -> Pixels:
         del shrink
+        try:
+            return self._read(level, corner, size)
+        except openslide.OpenSlideError:
+            self._reopen()
+            return self._by_tiles(level, corner, size)
+
+    def _read(self, level: int, corner: tuple[int, int], size: Size) -> Pixels:
+        if self._closed:
+            raise DataError(f"{self.path} is closed; open the slide again")
         scale = self.levels[level].downsample
         place = (round(corner[0] * scale), round(corner[1] * scale))
         rgba = self._handle.read_region(place, level, size)
+        alpha = rgba.getchannel("A")
+        if alpha.getextrema() == (255, 255):
+            return np.array(rgba.convert("RGB"))
         white = Image.new("RGB", size, WHITE)
-        white.paste(rgba, mask=rgba.getchannel("A"))
-        return np.asarray(white)
+        white.paste(rgba, mask=alpha)
+        return np.array(white)
+
+    def _by_tiles(self, level: int, corner: tuple[int, int], size: Size) -> Pixels:
+        """As `_read`, but a tile that OpenSlide cannot read stays white and is marked."""
+        (x, y), (width, height) = corner, size
+        out = np.full((height, width, 3), 255, dtype=np.uint8)
+        wide, high = self.levels[level].tile or _UNTILED
+        columns, rows = range(x // wide, -(-(x + width) // wide)), range(y // high, -(-(y + height) // high))
+        for row, column in product(rows, columns):
+            x0, y0 = max(x, column * wide), max(y, row * high)
+            x1, y1 = min(x + width, (column + 1) * wide), min(y + height, (row + 1) * high)
+            if (level, column, row) in self.damage:
+                continue
+            try:
+                out[y0 - y : y1 - y, x0 - x : x1 - x] = self._read(level, (x0, y0), (x1 - x0, y1 - y0))
+            except openslide.OpenSlideError as error:
+                self.damage.mark(level, column, row, str(error))
+                self._reopen()
+        return out
+
+    def _reopen(self) -> None:
+        """An OpenSlide handle that failed once fails for ever."""
+        with self._lock:
+            self._handle = _opened(self.path)
 
     def close(self) -> None:
         """Close the handle."""
+        self._closed = True
         self._handle.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (OpenSlideSlide, (self.path, self._given))
+        return (OpenSlideSlide, (self.path, *self._made_with))
 
 
-def _stated(properties: dict[str, str]) -> tuple[float | None, str]:
+def _opened(path: Path) -> openslide.OpenSlide:
     try:
-        found = [float(properties[name]) for name in _MPP]
-    except (KeyError, ValueError):
-        return None, ""
-    return sum(found) / 2, _MPP[0]
+        return openslide.OpenSlide(str(path))
+    except (openslide.OpenSlideError, OSError, UnicodeError) as error:
+        raise DataError(f"{path}: OpenSlide cannot open it ({error})") from error
+
+
+def _levels(handle: openslide.OpenSlide, properties: dict[str, str]) -> tuple[Level, ...]:
+    found = []
+    for index, (size, factor) in enumerate(
+        zip(handle.level_dimensions, handle.level_downsamples, strict=True)
+    ):
+        sides = [properties.get(f"openslide.level[{index}].tile-{side}", "") for side in ("width", "height")]
+        tile = (int(sides[0]), int(sides[1])) if all(side.isdigit() for side in sides) else None
+        found.append(Level(size, factor, tile))
+    return tuple(found)

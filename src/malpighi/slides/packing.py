@@ -66,10 +66,14 @@ def alone(region: Region, budget: Budget) -> Layout:
     """One region as one picture, its size by T(M, P); the region grows to the picture's shape.
 
     Departs: T(M, P) lets the two scales of a picture differ by its rounding; here what the rounding adds is
-    filled with the region's surroundings, so that a scale bar holds in every direction.
+    filled with the region's surroundings, so that a scale bar holds in every direction. A region within the
+    budget is rounded up, not to the nearest: its pixels stay as they are.
     """
     side = budget.pixels_per_token
-    wanted = fit((math.ceil(region.width), math.ceil(region.height)), budget.tokens, side)
+    columns, rows = (math.ceil(length / side) for length in (region.width, region.height))
+    wanted = (columns * side, rows * side)
+    if columns * rows > budget.tokens:
+        wanted = fit((math.ceil(region.width), math.ceil(region.height)), budget.tokens, side)
     width, height = (min(length, budget.longest * side) for length in wanted)
     step = max(region.width / width, region.height / height, 1.0)
     return Layout((width, height), step, (_piece(region, (0, 0), (width, height), step),))

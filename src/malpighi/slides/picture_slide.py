@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from malpighi.errors import DataError
 from malpighi.geometry import Size
 from malpighi.pixels import decode_image
 from malpighi.slides.slide import WHITE, Level, Pixels, Slide, SlideFacts
@@ -16,27 +17,39 @@ class PictureSlide(Slide):
     Args:
         path: the file.
         mpp: micrometres per pixel where the user states one; pictures state none that can be trusted.
+        source: where `mpp` comes from.
+        notes: what a user should know.
 
     Raises:
         DataError: not a readable picture, or one of too many pixels to hold.
     """
 
-    def __init__(self, path: Path, mpp: float | None = None) -> None:
-        self._rgb = np.asarray(decode_image(path.read_bytes()))
+    def __init__(
+        self, path: Path, mpp: float | None = None, source: str = "given", notes: tuple[str, ...] = ()
+    ) -> None:
+        try:
+            self._rgb: Pixels | None = np.asarray(decode_image(path.read_bytes()))
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from error
         height, width = self._rgb.shape[:2]
         levels = (Level((width, height), 1.0),)
-        source = "given" if mpp is not None else ""
-        super().__init__(path, SlideFacts(reader="picture", levels=levels, mpp=mpp, mpp_source=source))
+        self._made_with = (mpp, source, notes)
+        told = source if mpp is not None else ""
+        facts = SlideFacts(reader="picture", levels=levels, mpp=mpp, mpp_source=told, notes=notes)
+        super().__init__(path, facts)
 
     def _decode(self, level: int, corner: tuple[int, int], size: Size, shrink: int) -> Pixels:
         del level, shrink
+        if self._rgb is None:
+            raise DataError(f"{self.path} is closed; open the slide again")
         return cut(self._rgb, corner, size)
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Let go of the pixels."""
+        self._rgb = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (PictureSlide, (self.path, self.facts.mpp))
+        return (PictureSlide, (self.path, *self._made_with))
 
 
 def cut(rgb: Pixels, corner: tuple[int, int], size: Size) -> Pixels:

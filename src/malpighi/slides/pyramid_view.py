@@ -16,7 +16,7 @@ from malpighi.errors import ConfigError
 from malpighi.geometry import Box, Frame, Region, box_of, shrinkage
 from malpighi.slides.packing import Layout
 from malpighi.slides.pieces import TissueMap
-from malpighi.slides.selectors import Context, Selector, best_apart, by_density
+from malpighi.slides.selectors import Context, Selector, best_apart, by_density, region_at
 from malpighi.slides.slide import Slide
 from malpighi.slides.view import SlideView, Tissue, ViewSettings, finished, scale_words, tissue_of, view
 from malpighi.slides.view_map import Piece
@@ -37,7 +37,7 @@ class PyramidSettings(Settings, frozen=True):
 
     Attributes:
         view: the budget of all pictures together, and how each is shown.
-        regions: the most regions.
+        regions: the most regions; 0 for an overview alone.
         overview_share: of the budget, for the overview.
         zoom: how many times finer regions are than the overview, as far as level 0 allows.
         region_mpp: scale of the regions, micrometres per px, instead of `zoom`.
@@ -51,10 +51,10 @@ class PyramidSettings(Settings, frozen=True):
 
     def __post_init__(self) -> None:
         """Refuse shares and scales that mean nothing."""
-        if self.regions < 1 or not 0 < self.overview_share < 1 or self.zoom <= 1:
+        if self.regions < 0 or not 0 < self.overview_share < 1 or self.zoom <= 1:
             raise ConfigError(
                 f"pyramid view: regions={self.regions}, overview_share={self.overview_share}, "
-                f"zoom={self.zoom}; give at least one region, a share between 0 and 1 and a zoom above 1"
+                f"zoom={self.zoom}; give 0 or more regions, a share between 0 and 1 and a zoom above 1"
             )
         if self.region_mpp is not None and not self.region_mpp > 0:
             raise ConfigError(f"pyramid view: region_mpp={self.region_mpp}; give micrometres above 0")
@@ -119,7 +119,7 @@ def pyramid_view(
     context = Context(overview.map, (side, side))
     scores_N = selector(slide, candidates_N4, context)
     chosen = best_apart(candidates_N4, np.asarray(scores_N, dtype=np.float64), count)
-    places = [Region(*candidates_N4[index].tolist(), slide.mpp) for index in chosen]
+    places = [region_at(candidates_N4[index], slide) for index in chosen]
     regions = tuple(_close_up(slide, place, side, step, settings.view) for place in places)
     marked = _marked(overview, places)
     scores = tuple(float(scores_N[index]) for index in chosen)
@@ -182,7 +182,8 @@ def _tissue_share(grid_N4: Floats, tissue: TissueMap) -> Floats:
     high = np.ceil((grid_N4[:, :2] + grid_N4[:, 2:] - origin) * scale).astype(int)
     pixels_N = np.prod(np.maximum(high - low, 1), axis=1)
     (x0, y0), (x1, y1) = (np.clip(edge, 0, (columns, rows)).T for edge in (low, high))
-    return (sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]) / pixels_N
+    share_N: Floats = (sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]) / pixels_N
+    return share_N
 
 
 def _close_up(slide: Slide, place: Region, side: int, step: float, settings: ViewSettings) -> SlideView:

@@ -7,19 +7,20 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from malpighi.errors import DataError
 from malpighi.geometry import Box, Frame, Region, Size
 from malpighi.slides.slide import Slide
-from malpighi.slides.stain_density import glass_colour, haematoxylin, optical_density
+from malpighi.slides.stain_density import brightest, haematoxylin, optical_density
 from malpighi.slides.view_map import ViewMap
 
 Floats = NDArray[np.float64]
 Embed = Callable[[NDArray[np.uint8]], NDArray]
 
-_DENSITY_PIXELS = 4_000_000
+_DENSITY_PIXELS = 2_000_000
 _STAINED = 0.15
 _INK = 0.35
 """More haematoxylin than a nucleus holds (folds, pen) counts no more than this."""
@@ -48,7 +49,7 @@ class Selector(Protocol):
 def by_density(slide: Slide, candidates_N4: Floats, context: Context) -> Floats:
     """Tissue share times mean haematoxylin: cellular tissue first, glass last.
 
-    Each piece of the overview is read once, at four million px at most.
+    Each piece of the overview is read once, at two million px at most.
     """
     scores_N = np.full(len(candidates_N4), -np.inf)
     pieces = context.overview.pieces
@@ -93,7 +94,7 @@ class Novelty:
 
     def _features(self, slide: Slide, candidates_N4: Floats) -> Floats:
         pictures_NHW3 = np.stack(
-            [slide.read(Region(*row, slide.mpp), (self._pixels,) * 2) for row in candidates_N4.tolist()]
+            [slide.read(region_at(row, slide), (self._pixels,) * 2) for row in candidates_N4]
         )
         features_ND = np.asarray(self._embed(pictures_NHW3), dtype=np.float64)
         if features_ND.ndim != 2 or len(features_ND) != len(pictures_NHW3):
@@ -152,7 +153,7 @@ class Attention:
                 f"attention of shape {self._weights.shape} over an overview of {expected} tokens "
                 "(rows, columns)"
             )
-        sums = _integral(self._weights)
+        sums = cv2.integral(self._weights)
         scores_N = np.full(len(candidates_N4), -np.inf)
         for index, (x, y, width, height) in enumerate(candidates_N4.tolist()):
             box = where.from_slide(Box(x, y, x + width, y + height, Frame.SLIDE), Frame.IMAGE)
@@ -185,12 +186,19 @@ def best_apart(candidates_N4: Floats, scores_N: Floats, count: int) -> list[int]
     return chosen
 
 
+def region_at(candidate_4: Floats, slide: Slide) -> Region:
+    """A candidate as a region of the slide."""
+    x, y, width, height = candidate_4.tolist()
+    return Region(x, y, width, height, slide.mpp)
+
+
 def _densities(slide: Slide, region: Region, candidates_N4: Floats, pixels: int) -> Floats:
     shrink = max(1.0, math.sqrt(region.width * region.height / pixels))
     size = (max(1, round(region.width / shrink)), max(1, round(region.height / shrink)))
-    density = optical_density(slide.read(region, size), glass_colour(slide, region))
-    stained = _integral((density.mean(axis=2) > _STAINED).astype(np.float64))
-    nuclear = _integral(np.minimum(haematoxylin(density), _INK).astype(np.float64))
+    rgb = slide.read(region, size)
+    density = optical_density(rgb, brightest(rgb))
+    stained = cv2.integral((density.mean(axis=2) > _STAINED).astype(np.float32))
+    nuclear = cv2.integral(np.minimum(haematoxylin(density), _INK))
     scale = np.array([size[0] / region.width, size[1] / region.height] * 2)
     offset = np.array([region.x, region.y] * 2)
     corners_N4 = candidates_N4.copy()
@@ -206,13 +214,7 @@ def _inside(candidates_N4: Floats, region: Region) -> NDArray[np.bool_]:
     return (x >= 0) & (x < region.width) & (y >= 0) & (y < region.height)
 
 
-def _integral(values_HW: Floats) -> Floats:
-    sums = np.zeros((values_HW.shape[0] + 1, values_HW.shape[1] + 1))
-    sums[1:, 1:] = values_HW.cumsum(axis=0).cumsum(axis=1)
-    return sums
-
-
-def _mean(sums: Floats, corners: NDArray) -> float:
+def _mean(sums: NDArray, corners: NDArray) -> float:
     """Mean of an integral image over the pixels that a box (x0, y0, x1, y1) touches, at least one."""
     height, width = sums.shape[0] - 1, sums.shape[1] - 1
     x0, y0 = min(max(math.floor(corners[0]), 0), width - 1), min(max(math.floor(corners[1]), 0), height - 1)

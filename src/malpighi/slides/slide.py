@@ -6,7 +6,8 @@ Shape legend: H x W x 3 = rows x columns x RGB, uint8. Positions of regions are 
 import math
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,11 +18,14 @@ from PIL import Image
 
 from malpighi.errors import DataError
 from malpighi.geometry import Region, Size, coarser, on_level, shrinkage
+from malpighi.slides.area import mean_over_areas
 
 Pixels = NDArray[np.uint8]
 
 WHITE = (255, 255, 255)
-_BAND_PIXELS = 16_000_000
+_BAND_PIXELS = 2_000_000
+_BAND_ROWS = 1024
+_FEW = 64
 _NEARLY = 1e-6
 
 
@@ -78,6 +82,10 @@ class Damage:
     def __len__(self) -> int:
         return len(self._tiles)
 
+    def __contains__(self, place: object) -> bool:
+        """Whether the tile (level, column, row) is marked."""
+        return place in self._tiles
+
     def __iter__(self) -> Iterator[tuple[tuple[int, int, int], str]]:
         """((level, column, row), reason) of each tile, sorted."""
         with self._lock:
@@ -133,7 +141,7 @@ class Slide(ABC):
         """A region of the slide at a size; what lies outside of the slide is background.
 
         The coarsest level that is fine enough is reduced by area; only level 0 is ever enlarged (bicubic).
-        Memory is bounded by the size asked for, not by the region.
+        Memory is bounded by the size asked for, not by the region: it is read in blocks.
 
         Args:
             region: level-0 px; may be fractional and may reach over the edge.
@@ -152,6 +160,12 @@ class Slide(ABC):
         scale = self.levels[index].downsample
         shrink = max(s for s in self.shrinks if s == 1 or scale * s <= step * (1 + _NEARLY))
         corners = on_level(region, scale * shrink)
+        if _inside(region, self.size):
+            (x0, x1), (y0, y1) = (
+                _within(corners[side], corners[side + 2], self.levels[index].size[side] / shrink)
+                for side in (0, 1)
+            )
+            corners = (x0, y0, x1, y1)
         return self._resampled(index, shrink, corners, size)
 
     def read_at(self, corner: tuple[float, float], size: Size, mpp: float) -> Pixels:
@@ -172,6 +186,31 @@ class Slide(ABC):
             size: (width, height), px of that level.
         """
         return self._decode(level, corner, size, 1)
+
+    def read_many(
+        self, corners: Sequence[tuple[int, int]] | NDArray[Any], size: Size, level: int = 0
+    ) -> Iterator[tuple[int, Pixels]]:
+        """Many rectangles of one size, in the order that is cheapest to read.
+
+        Args:
+            corners: upper left corners (x, y), px of the level: pairs, or an integer array N x 2.
+            size: (width, height) of each, px of the level.
+            level: index into `levels`.
+
+        Yields:
+            (index into `corners`, rgb_HW3); every index once.
+        """
+        for index, corner in enumerate(np.asarray(corners).reshape(-1, 2).tolist()):
+            yield index, self.read_level(level, (int(corner[0]), int(corner[1])), size)
+
+    def tile_jpeg(self, level: int, column: int, row: int) -> bytes | None:
+        """The stored JPEG of a tile as a file of its own, its pixels untouched; at an edge with its padding.
+
+        Returns:
+            None where tiles are not stored as JPEG, are not at hand, or this one is missing or corrupt.
+        """
+        del level, column, row
+        return None
 
     def mpp_of(self, level: int) -> float | None:
         """Micrometres per pixel of a level; None where the slide states no scale."""
@@ -201,30 +240,54 @@ class Slide(ABC):
     def _resampled(
         self, level: int, shrink: int, corners: tuple[float, float, float, float], size: Size
     ) -> Pixels:
-        """The rectangle `corners` of a shrunken level as `size` px, decoded in bands of bounded height."""
+        """The rectangle `corners` of a shrunken level as `size` px, decoded in blocks of bounded size."""
         x0, y0, x1, y1 = corners
-        left, right = math.floor(x0 + _NEARLY), math.ceil(x1 - _NEARLY)
-        width, per_row = max(right - left, 1), (y1 - y0) / size[1]
-        grows = per_row < 1 - _NEARLY or (x1 - x0) / size[0] < 1 - _NEARLY
-        rows = size[1] if grows else max(1, int(_BAND_PIXELS / width / per_row))
+        across, down = (x1 - x0) / size[0], (y1 - y0) / size[1]
+        if min(across, down) < 1 - _NEARLY:
+            return self._block(level, shrink, corners, size)
+        wide = _whole_px(across, min(size[0], int(_BAND_PIXELS / across / max(down, _BAND_ROWS))))
+        high = _whole_px(down, min(size[1], int(_BAND_PIXELS / across / down / wide)))
         out = np.empty((size[1], size[0], 3), dtype=np.uint8)
-        for first in range(0, size[1], rows):
-            last = min(first + rows, size[1])
-            upper, lower = y0 + first * per_row, y0 + last * per_row
-            top, bottom = math.floor(upper + _NEARLY), max(math.ceil(lower - _NEARLY), math.floor(upper) + 1)
-            band = self._decode(level, (left, top), (width, bottom - top), shrink)
-            box = (x0 - left, upper - top, x1 - left, lower - top)
-            out[first:last] = _resize(band, (size[0], last - first), box, grows=grows)
+        for top, left in product(range(0, size[1], high), range(0, size[0], wide)):
+            lower, right = min(top + high, size[1]), min(left + wide, size[0])
+            part = (x0 + left * across, y0 + top * down, x0 + right * across, y0 + lower * down)
+            out[top:lower, left:right] = self._block(level, shrink, part, (right - left, lower - top))
         return out
+
+    def _block(
+        self, level: int, shrink: int, corners: tuple[float, float, float, float], size: Size
+    ) -> Pixels:
+        """The rectangle `corners` of a shrunken level, decoded at once."""
+        x0, y0, x1, y1 = corners
+        left, top = math.floor(x0 + _NEARLY), math.floor(y0 + _NEARLY)
+        right = max(math.ceil(x1 - _NEARLY), left + 1)
+        lower = max(math.ceil(y1 - _NEARLY), top + 1)
+        pixels = self._decode(level, (left, top), (right - left, lower - top), shrink)
+        grows = (x1 - x0) / size[0] < 1 - _NEARLY or (y1 - y0) / size[1] < 1 - _NEARLY
+        return _resize(pixels, size, (x0 - left, y0 - top, x1 - left, y1 - top), grows=grows)
+
+
+def _whole_px(step: float, count: int) -> int:
+    """At most `count` steps, at least one; so many, where few suffice, that they end between two pixels."""
+    period = next((n for n in range(1, min(count, _FEW) + 1) if abs(n * step - round(n * step)) < _NEARLY), 1)
+    return max(count - count % period, 1)
+
+
+def _inside(region: Region, size: Size) -> bool:
+    across, down = region.x + region.width, region.y + region.height
+    return min(region.x, region.y) >= 0 and across <= size[0] + _NEARLY and down <= size[1] + _NEARLY
+
+
+def _within(start: float, end: float, limit: float) -> tuple[float, float]:
+    """A stretch that should lie on a level, moved back where the rounding of its downsample put it beyond."""
+    beyond = max(end - limit, 0.0)
+    return max(start - beyond, 0.0), end - beyond
 
 
 def _resize(band: Pixels, size: Size, box: tuple[float, float, float, float], *, grows: bool) -> Pixels:
     """The part `box` of a picture as `size` px: by area where it shrinks, bicubic where it grows."""
     height, width = band.shape[:2]
     inside = (max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(width)), min(box[3], float(height)))
-    if size == (width, height) and all(
-        abs(a - b) < 1e-3 for a, b in zip(inside, (0, 0, width, height), strict=True)
-    ):
-        return band
-    filter_ = Image.Resampling.BICUBIC if grows else Image.Resampling.BOX
-    return np.asarray(Image.fromarray(band).resize(size, filter_, box=inside))
+    if not grows:
+        return mean_over_areas(band, size, inside)
+    return np.array(Image.fromarray(band).resize(size, Image.Resampling.BICUBIC, box=inside))

@@ -44,20 +44,20 @@ def optical_density(rgb_HW3: Pixels, white: Sequence[float] = (255, 255, 255)) -
 
 def haematoxylin(density_HW3: Floats) -> Floats:
     """Amount of haematoxylin (H x W) in optical densities, at least 0, apart from eosin and brown."""
-    return np.maximum(density_HW3 @ _HAEMATOXYLIN, 0)
+    amount_HW: Floats = np.maximum(density_HW3 @ _HAEMATOXYLIN, 0)
+    return amount_HW
+
+
+def brightest(rgb_HW3: Pixels) -> tuple[float, float, float]:
+    """Red, green and blue of empty glass: what only two pixels in a hundred are brighter than."""
+    red, green, blue = (float(max(v, 1.0)) for v in np.percentile(rgb_HW3[::2, ::2], _BRIGHT, axis=(0, 1)))
+    return (red, green, blue)
 
 
 def glass_colour(slide: Slide, region: Region | None = None) -> tuple[float, float, float]:
-    """Red, green and blue of empty glass: what only two pixels in a hundred are brighter than.
-
-    Args:
-        slide: open.
-        region: where to look; the whole slide where None.
-    """
+    """The `brightest` of a region, the whole slide where None, at a glance."""
     where = region or slide.whole
     longest = max(where.width, where.height)
     share = min(1.0, _GLANCE / longest)
     size = (max(1, round(where.width * share)), max(1, round(where.height * share)))
-    values = np.percentile(slide.read(where, size).reshape(-1, 3), _BRIGHT, axis=0)
-    red, green, blue = (float(max(value, 1.0)) for value in values)
-    return (red, green, blue)
+    return brightest(slide.read(where, size))

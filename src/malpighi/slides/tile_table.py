@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from malpighi.durable import replacing
 from malpighi.errors import DataError, FormatVersionError
-from malpighi.slides.grid import Grid, GridSettings, Tile
+from malpighi.slides.grid import Boxes, GridSettings, Picture, Tile
 from malpighi.slides.slide import Slide
 
 FORMAT = "malpighi-tiles"
@@ -46,15 +46,15 @@ class Selected(msgspec.Struct, frozen=True):
     """The tiles of one slide that are kept, with what is known of each.
 
     Attributes:
-        grid: all tiles.
-        indices: of those kept, row by row (N).
+        boxes: where they lie (boxes_N4), level-0 px, row by row.
+        picture: what their pictures are like.
         tissue: what part of each is tissue (N).
         quality: scores by name (N each).
         damage: stored tiles under each that cannot be read (N); None where no pixels were read.
     """
 
-    grid: Grid
-    indices: NDArray[np.int64]
+    boxes: Boxes
+    picture: Picture
     tissue: NDArray[np.float32]
     quality: dict[str, NDArray[np.floating]] = {}
     damage: NDArray[np.int32] | None = None
@@ -68,8 +68,7 @@ def tile_table(slide: Slide, kept: Selected, settings: GridSettings) -> pa.Table
         kept: the tiles.
         settings: what was asked for; noted in the table.
     """
-    grid, count = kept.grid, len(kept.indices)
-    boxes = grid.boxes(kept.indices)
+    boxes, like, count = kept.boxes, kept.picture, len(kept.boxes)
     values: dict[str, Any] = {
         "slide": np.full(count, str(slide.path)),
         "slide_hash": np.full(count, fingerprint(slide.path)),
@@ -77,11 +76,11 @@ def tile_table(slide: Slide, kept: Selected, settings: GridSettings) -> pa.Table
         "y": boxes[:, 1],
         "width": boxes[:, 2] - boxes[:, 0],
         "height": boxes[:, 3] - boxes[:, 1],
-        "size": np.full(count, grid.size, np.int32),
-        "level": np.full(count, grid.level, np.int32),
-        "downsample": np.full(count, grid.downsample),
-        "resampled": np.full(count, grid.resampled),
-        "mpp": pa.array([grid.mpp] * count, pa.float64()),
+        "size": np.full(count, like.size, np.int32),
+        "level": np.full(count, like.level, np.int32),
+        "downsample": np.full(count, like.downsample),
+        "resampled": np.full(count, like.resampled),
+        "mpp": pa.array([like.mpp] * count, pa.float64()),
         "tissue": kept.tissue,
         "damage": pa.nulls(count, pa.int32()) if kept.damage is None else kept.damage,
     }
@@ -151,7 +150,7 @@ def settings_of(table: pa.Table) -> GridSettings:
     return msgspec.json.decode(table.schema.metadata[b"malpighi.grid"], type=GridSettings)
 
 
-def tiles_of(table: pa.Table) -> Iterator[Tile]:
+def tiles_in(table: pa.Table) -> Iterator[Tile]:
     """The rows of a table as tiles that can be read."""
     for batch in table.select(list(Tile._fields)).to_batches(max_chunksize=4096):
         columns = [batch.column(name).to_pylist() for name in Tile._fields]

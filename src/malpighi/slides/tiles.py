@@ -5,8 +5,9 @@ them. Decoding lets go of Python's lock, so threads are enough, and memory is bo
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 from malpighi.geometry import Region, on_slide
 from malpighi.slides.grid import Boxes, Tile
 from malpighi.slides.slide import Pixels, Slide
+
+Thing = TypeVar("Thing")
+Result = TypeVar("Result")
 
 _AHEAD_PER_THREAD = 8
 
@@ -41,12 +45,19 @@ def iterate_tiles(
         DataError: the slide cannot be read any more. Missing and corrupt tiles are background and are marked
             in `slide.damage`.
     """
+    yield from in_order(lambda tile: read_tile(slide, tile), tiles, threads=threads, ahead=ahead)
+
+
+def in_order(
+    work: Callable[[Thing], Result], things: Iterable[Thing], *, threads: int, ahead: int | None = None
+) -> Iterator[tuple[Thing, Result]]:
+    """Things with what was made of them by threads, in the order given; see `iterate_tiles`."""
     held = max(ahead if ahead is not None else _AHEAD_PER_THREAD * threads, 1)
-    waiting: deque[tuple[Tile, Future[Pixels]]] = deque()
+    waiting: deque[tuple[Thing, Future[Result]]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="tiles") as pool:
         try:
-            for tile in tiles:
-                waiting.append((tile, pool.submit(read_tile, slide, tile)))
+            for thing in things:
+                waiting.append((thing, pool.submit(work, thing)))
                 if len(waiting) >= held:
                     first, future = waiting.popleft()
                     yield first, future.result()

@@ -1,0 +1,1 @@
+"""What other programs read and write: annotations, masks, labels and heat maps of slides."""
