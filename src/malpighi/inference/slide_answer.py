@@ -285,5 +285,5 @@ def _about(sample: Sample, tile: Tile, tiles: SlideTiles, pixels: Pixels) -> tup
     """The slide's question, asked about one of its tiles."""
     image = Image.fromarray(pixels)
     region = Region(tile.x, tile.y, tile.width, tile.height, tiles.slide.mpp)
-    ref = ImageRef(pixel_key(image), image.size, tiles.grid.mpp, sample.images[0].slide, region)
+    ref = ImageRef(pixel_key(image), image.size, tiles.grid.picture.mpp, sample.images[0].slide, region)
     return msgspec.structs.replace(sample, images=(ref,), scale=Scale.ROI), image

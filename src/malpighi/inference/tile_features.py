@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from malpighi.errors import DataError
 from malpighi.inference.encoders import Encoder
 from malpighi.slides.features import BagFacts, FeatureStore
-from malpighi.slides.grid import Fractions, Grid, GridSettings, Tile, make_grid, select
+from malpighi.slides.grid import Fractions, Grid, GridSettings, Tile, make_grid, select, tiles_of
 from malpighi.slides.slide import Pixels, Slide
 from malpighi.slides.tile_table import fingerprint
 from malpighi.slides.tiles import iterate_tiles
@@ -42,7 +42,7 @@ class TileSource:
             chosen, _ = select(grid, self.tissue(slide), self.grid.tissue)
         if not len(chosen):
             raise DataError(
-                f"{slide.path.name}: none of {len(grid)} tiles of {grid.size} px holds "
+                f"{slide.path.name}: none of {len(grid)} tiles of {grid.picture.size} px holds "
                 f"{self.grid.tissue:.0%} tissue; look at the tissue mask, or ask for smaller tiles"
             )
         return SlideTiles(slide, grid, chosen, self.threads)
@@ -76,7 +76,7 @@ class SlideTiles:
     def batches(self, size: int, first: int = 0) -> Iterator[list[tuple[Tile, Pixels]]]:
         """Tiles with their pixels, `size` at a time, from number `first` on."""
         batch: list[tuple[Tile, Pixels]] = []
-        tiles = self.grid.tiles(self.chosen[first:])
+        tiles = tiles_of(self.grid.boxes(self.chosen[first:]), self.grid.picture)
         for pair in iterate_tiles(self.slide, tiles, threads=self.threads):
             batch.append(pair)
             if len(batch) == size:
@@ -115,8 +115,8 @@ def extract_features(
         slide=name,
         encoder=encoder.name,
         width=encoder.width,
-        tile=tiles.grid.size,
-        mpp=tiles.grid.mpp,
+        tile=tiles.grid.picture.size,
+        mpp=tiles.grid.picture.mpp,
         source=fingerprint(slide.path),
     )
     row: dict[str, object] = {"slide": name, "encoder": encoder.name, "tiles": len(tiles)}

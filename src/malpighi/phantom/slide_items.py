@@ -1,7 +1,8 @@
 """Questions about phantom slides: is there carcinoma, did somebody draw on the glass, is a part out of focus.
 
-Slide `index` of a `seed` is always the same. Whether it shows carcinoma, ink or blur is drawn independently,
-so that none can stand in for another; the slides of one patient agree on carcinoma, as those of a case do.
+Slide `index` of a `seed` is always the same. Whether it shows carcinoma, ink, blur, folds or air is drawn
+independently, so that none can stand in for another; the slides of one patient agree on carcinoma, as those
+of a case do.
 """
 
 import json
@@ -34,7 +35,7 @@ VERSION = 1
 DIAGNOSES = ("no carcinoma", "carcinoma")
 YES_NO = ("yes", "no")
 _DRAW = 21
-_MASKS = ("tissue", "tumour", "pen", "blurred")
+_MASKS = ("tissue", "tumour", "pen", "blurred", "folds", "bubbles")
 
 
 class SlideItemSettings(Settings, frozen=True):
@@ -47,6 +48,8 @@ class SlideItemSettings(Settings, frozen=True):
         per_patient: slides of one patient.
         pen: share of slides that somebody drew on.
         blur: share of slides that are out of focus in part.
+        folds: share of slides with folds.
+        bubbles: share of slides with air under the coverslip.
     """
 
     shortest: int = 1024
@@ -55,6 +58,8 @@ class SlideItemSettings(Settings, frozen=True):
     per_patient: int = 2
     pen: float = 0.3
     blur: float = 0.3
+    folds: float = 0.2
+    bubbles: float = 0.2
 
     def __post_init__(self) -> None:
         """Refuse what cannot be drawn."""
@@ -91,6 +96,8 @@ def drawn_slide(seed: int, index: int, settings: SlideItemSettings) -> DrawnSlid
         tumour=patient % 2 == 1,
         pen=bool(rng.random() < settings.pen),
         blur=bool(rng.random() < settings.blur),
+        folds=bool(rng.random() < settings.folds),
+        bubbles=bool(rng.random() < settings.bubbles),
     )
     return DrawnSlide(index, f"slide-{seed}-{index:05d}.tiff", f"{DATASET}/slide/{seed}/{patient}", plan)
 
