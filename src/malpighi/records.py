@@ -52,11 +52,16 @@ class Status(StrEnum):
     MALFORMED = "malformed"
 
 
+SLIDE_KEY = "slide:"
+"""How the key of an image that is not stored begins."""
+
+
 class ImageRef(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An image by content.
+    """An image by content, or a slide that an image is still to be made of.
 
     Attributes:
-        key: SHA-256 of the stored bytes, hexadecimal: the corpus key.
+        key: SHA-256 of the stored bytes, hexadecimal: the corpus key. `slide:` and a fingerprint of the file
+            where nothing is stored, because a view of the slide is made when it is asked for.
         size: (width, height), px.
         mpp: micrometres per pixel; None where unknown.
         slide: path of the slide that the image was read from; "" for an image of its own.
@@ -68,6 +73,11 @@ class ImageRef(msgspec.Struct, frozen=True, omit_defaults=True):
     mpp: float | None = None
     slide: str = ""
     region: Region | None = None
+
+    @property
+    def unmade(self) -> bool:
+        """Whether this is a slide of which no image has been made yet."""
+        return self.key.startswith(SLIDE_KEY)
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -215,6 +225,22 @@ class Grade(msgspec.Struct, frozen=True, omit_defaults=True):
     parts: dict[str, float] = {}
 
 
+class Look(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A model's request to see a part of a slide more closely.
+
+    Attributes:
+        asked: its words, cut after 200 characters.
+        region: what it was shown, level-0 px; None where the request was refused.
+        mpp: micrometres per pixel of what it was shown; None where unknown.
+        refused: why nothing was shown; "" where something was.
+    """
+
+    asked: str
+    region: Region | None = None
+    mpp: float | None = None
+    refused: str = ""
+
+
 class Prediction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One row of a predictions file: everything that tables, intervals and tests are computed from.
 
@@ -229,9 +255,10 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         truth: the right answer, JSON-able, as the report shows it.
         tokens: length of the completion in tokens.
         prompt_hash: hash of the rendered prompt.
-        image_hash: hash over the image keys.
+        image_hash: hash over the image keys; of a slide's view, over the pixels that were shown.
         adapter: LoRA adapter used; "" for none.
         seed: sampling seed; 0 for greedy decoding.
+        looks: what the model asked to see more closely before it answered, in order.
     """
 
     model: str
@@ -247,6 +274,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     image_hash: str = ""
     adapter: str = ""
     seed: int = 0
+    looks: tuple[Look, ...] = ()
 
 
 def option_label(index: int) -> str:

@@ -152,11 +152,17 @@ def truth_of(sample: Sample) -> Any:
             return text.value
 
 
-def image_hash(sample: Sample) -> str:
-    """SHA-256 over the keys of the sample's images, in order; "" without images."""
-    if not sample.images:
+def image_hash(sample: Sample, prompt: Prompt | None = None) -> str:
+    """SHA-256 over the keys of the images that were shown, in order; "" without images.
+
+    Args:
+        sample: names its images.
+        prompt: what was shown: of a slide, the pixels of its view; None where nothing could be.
+    """
+    refs = (prompt.refs if prompt else ()) or sample.images
+    if not refs:
         return ""
-    return hashlib.sha256("\n".join(image.key for image in sample.images).encode()).hexdigest()
+    return hashlib.sha256("\n".join(ref.key for ref in refs).encode()).hexdigest()
 
 
 def _ask(examiner: _Examiner, batch: Sequence[Sample]) -> tuple[list[Prediction], list[Failure]]:
@@ -220,9 +226,10 @@ def _row(
         truth=truth_of(sample),
         tokens=completion.tokens if completion else 0,
         prompt_hash=prompt.digest if prompt else "",
-        image_hash=image_hash(sample),
+        image_hash=image_hash(sample, prompt),
         adapter=(completion.adapter if completion else "") or options.adapter,
         seed=options.sampling.seed,
+        looks=completion.looks if completion else (),
     )
 
 

@@ -14,6 +14,7 @@ import msgspec
 from malpighi.config import Settings
 from malpighi.errors import ConfigError
 from malpighi.models.prompt import Prompt
+from malpighi.records import Look
 
 Finish = Literal["stop", "length", "error"]
 
@@ -48,6 +49,7 @@ class Completion(msgspec.Struct, frozen=True):
         finish: `stop` said all it wanted, `length` was cut at `max_new_tokens`, `error` could not be had.
         error: why, where `finish` is `error`.
         adapter: the LoRA adapter that answered; "" for none.
+        looks: what the model asked to see more closely on the way to this answer; see `zoom.py`.
     """
 
     text: str
@@ -55,6 +57,7 @@ class Completion(msgspec.Struct, frozen=True):
     finish: Finish = "stop"
     error: str = ""
     adapter: str = ""
+    looks: tuple[Look, ...] = ()
 
 
 class Engine(Protocol):

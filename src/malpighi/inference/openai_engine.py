@@ -155,15 +155,15 @@ class OpenAIEngine:
 
 
 def messages(prompt: Prompt) -> list[dict[str, Any]]:
-    """The prompt as chat messages; images stand before the words of the first user turn, as in training."""
+    """The prompt as chat messages; images stand before the words of their user turn, as in training."""
     sent: list[dict[str, Any]] = [{"role": "system", "content": prompt.system}] if prompt.system else []
-    waiting = [{"type": "image_url", "image_url": {"url": _data_url(image)}} for image in prompt.images]
-    for turn in prompt.turns:
-        if turn.role == "user" and waiting:
-            sent.append({"role": "user", "content": [*waiting, {"type": "text", "text": turn.text}]})
-            waiting = []
-        else:
-            sent.append({"role": turn.role, "content": turn.text})
+    for index, turn in enumerate(prompt.turns):
+        shown = [
+            {"type": "image_url", "image_url": {"url": _data_url(image)}}
+            for image in prompt.images_before(index)
+        ]
+        content = [*shown, {"type": "text", "text": turn.text}] if shown else turn.text
+        sent.append({"role": turn.role, "content": content})
     return sent
 
 

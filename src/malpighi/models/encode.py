@@ -126,17 +126,13 @@ def collate(samples: Sequence[Encoded], vlm: Vlm, *, padding: Side = "right", la
 
 
 def chat(prompt: Prompt) -> list[dict[str, Any]]:
-    """The prompt as the chat template's messages: images stand before the words of the first user turn."""
+    """The prompt as the chat template's messages: images stand before the words of their user turn."""
     messages: list[dict[str, Any]] = []
     if prompt.system:
         messages.append({"role": "system", "content": [{"type": "text", "text": prompt.system}]})
-    waiting = len(prompt.images)
-    for turn in prompt.turns:
-        content: list[dict[str, Any]] = [{"type": "text", "text": turn.text}]
-        if turn.role == "user":
-            content = [{"type": "image"}] * waiting + content
-            waiting = 0
-        messages.append({"role": turn.role, "content": content})
+    for index, turn in enumerate(prompt.turns):
+        content: list[dict[str, Any]] = [{"type": "image"} for _ in prompt.images_before(index)]
+        messages.append({"role": turn.role, "content": [*content, {"type": "text", "text": turn.text}]})
     return messages
 
 

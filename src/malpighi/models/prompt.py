@@ -7,13 +7,14 @@ words and the same resized pixels, so the numbers in a box mean the same in all 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 from PIL import Image
 
 from malpighi.config import Settings, digest
 from malpighi.errors import ConfigError, DataError
-from malpighi.geometry import Box, View
+from malpighi.geometry import Box, Region, View
 from malpighi.models.families import SPECIAL_TOKENS, TAGS, Family, family_named
 from malpighi.models.templates import BOX_UNITS, Template, template_named
 from malpighi.records import Choice, ImageRef, Sample, Scale, TaskKind, Text, Turn, option_label
@@ -64,16 +65,38 @@ class PromptStyle(Settings, frozen=True):
         return template_named(self.system)
 
 
+class SlideMap(Protocol):
+    """The way from a picture of a slide to the slide, e.g. `slides.view_map.ViewMap`."""
+
+    @property
+    def step(self) -> float:
+        """Level-0 px per px of the picture."""
+        ...
+
+    @property
+    def mpp(self) -> float | None:
+        """Micrometres per px of the picture; None where the slide states no scale."""
+        ...
+
+    def to_region(self, box: Box) -> Region | None:
+        """What a box of the picture, in any of its frames, shows of the slide; None for none of it."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Prompt:
     """What a model is shown.
 
     Attributes:
         system: the system message; "" for none.
-        turns: the conversation; the last turn is the user's. The images stand before the first user turn.
+        turns: the conversation; the last turn is the user's.
         images: resized, RGB, sides multiples of the family's P.
         views: one per image, tying its stored size to its resized size.
         digest: hash over words, image keys and resized sizes: equal prompts, equal digests.
+        refs: what the images are, one per image; () where nobody asks.
+        places: index of the user turn that each image stands before, ascending; () puts all of them before
+            the first user turn.
+        maps: the way to the slide, one per image, None where an image is not of a slide; () for none at all.
     """
 
     system: str
@@ -81,6 +104,20 @@ class Prompt:
     images: tuple[Image.Image, ...]
     views: tuple[View, ...]
     digest: str
+    refs: tuple[ImageRef, ...] = ()
+    places: tuple[int, ...] = ()
+    maps: tuple[SlideMap | None, ...] = ()
+
+    @property
+    def image_places(self) -> tuple[int, ...]:
+        """`places`, spelt out for every image."""
+        first = next((i for i, said in enumerate(self.turns) if said.role == "user"), -1)
+        return self.places or (first,) * len(self.images)
+
+    def images_before(self, turn: int) -> tuple[Image.Image, ...]:
+        """The images that stand before the words of a turn, in order."""
+        there = zip(self.images, self.image_places, strict=True)
+        return tuple(image for image, place in there if place == turn)
 
 
 def build_prompt(sample: Sample, images: Sequence[Image.Image], style: PromptStyle) -> Prompt:
@@ -115,7 +152,8 @@ def assemble(sample: Sample, resized: Sequence[Image.Image], style: PromptStyle)
     views = tuple(
         View(ref.size, image.size, ref.region) for ref, image in zip(sample.images, resized, strict=True)
     )
-    return Prompt(system, turns, tuple(resized), views, _digest(system, turns, sample, views))
+    hashed = prompt_digest(system, turns, sample.images, views)
+    return Prompt(system, turns, tuple(resized), views, hashed, sample.images)
 
 
 def target_text(sample: Sample, views: Sequence[View], style: PromptStyle) -> str:
@@ -141,8 +179,8 @@ def target_text(sample: Sample, views: Sequence[View], style: PromptStyle) -> st
     return f"{thought}<answer>{answer}</answer>"
 
 
-def shown_size(ref: ImageRef, sample: Sample, style: PromptStyle) -> tuple[int, int]:
-    """The (width, height), px, at which an image of a sample is shown, by the sample's task and scale.
+def budget_of(sample: Sample, style: PromptStyle) -> int:
+    """Most tokens that an image of a sample may cost, by the sample's task and scale.
 
     Raises:
         ConfigError: the style has no budget for that task or scale.
@@ -152,7 +190,12 @@ def shown_size(ref: ImageRef, sample: Sample, style: PromptStyle) -> tuple[int, 
         raise ConfigError(
             f"the prompt style has no token budget for '{sample.scale}' images; add budgets.{sample.scale}"
         )
-    return fit(ref.size, budget, style.facts.pixels_per_token)
+    return budget
+
+
+def shown_size(ref: ImageRef, sample: Sample, style: PromptStyle) -> tuple[int, int]:
+    """The (width, height), px, at which an image of a sample is shown; raises as `budget_of`."""
+    return fit(ref.size, budget_of(sample, style), style.facts.pixels_per_token)
 
 
 def resize(image: Image.Image, ref: ImageRef, size: tuple[int, int]) -> Image.Image:
@@ -176,6 +219,13 @@ def refuse_special(text: str, where: str) -> None:
     for token in SPECIAL_TOKENS:
         if token in text:
             raise DataError(f"{where}: the text contains the special token {token}; remove it")
+
+
+def prompt_digest(system: str, turns: Sequence[Turn], refs: Sequence[ImageRef], views: Sequence[View]) -> str:
+    """Hash over what a prompt says and shows; see `Prompt.digest`."""
+    said = [[turn.role, turn.text] for turn in turns]
+    seen = [[ref.key, view.resized_size] for ref, view in zip(refs, views, strict=True)]
+    return digest(system, said, seen)
 
 
 def _question(sample: Sample, style: PromptStyle) -> str:
@@ -218,9 +268,3 @@ def _spoken_boxes(sample: Sample, boxes: Sequence[Box], views: Sequence[View], s
     if len(views) != 1:
         raise DataError(f"sample {sample.id}: boxes need exactly one image, not {len(views)}")
     return json.dumps([list(views[0].spoken(box, style.facts.frame)) for box in boxes])
-
-
-def _digest(system: str, turns: Sequence[Turn], sample: Sample, views: Sequence[View]) -> str:
-    said = [[turn.role, turn.text] for turn in turns]
-    seen = [[ref.key, view.resized_size] for ref, view in zip(sample.images, views, strict=True)]
-    return digest(system, said, seen)
