@@ -160,7 +160,7 @@ def columns(table, *names):
         ("tissue", [], "overlay.jpg", "tissue_fraction"),
         (
             "view",
-            ["--tokens", "64", "--family", "qwen2.5", "--regions", "1"],
+            ["--tokens", "64", "--family", "qwen2_5_vl", "--regions", "1"],
             "view.json",
             "tokens",
         ),
@@ -177,9 +177,26 @@ def test_every_step_leaves_its_files(malpighi, scans, tmp_path, verb, options, f
     if verb == "view":
         assert row["tokens"] <= 64
         assert row["width"] % 28 == 0
-        return
     code, _, err = malpighi("slide", verb, slide, "-o", tmp_path / "p", "--set", "nothing=1")
     assert (code, "there is no setting 'nothing'" in err) == (2, True)
+
+
+def test_annotations_are_exported_and_what_is_lost_is_told(malpighi, scans, tmp_path):
+    square = {"type": "Polygon", "coordinates": [[[10, 20], [50, 20], [50, 60], [10, 60], [10, 20]]]}
+    drawn = {"type": "Feature", "geometry": square, "properties": {"classification": {"name": "tumour"}}}
+    spoilt = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": "none"}, "properties": {}}
+    (tmp_path / "slide-1.geojson").write_text(
+        json.dumps({"type": "FeatureCollection", "features": [drawn, spoilt]})
+    )
+    source = str(tmp_path / "{name}.geojson")
+    asked = ["slide", "export", scans / "slide-1.tiff", "--from", source, "--to", "coco", "--json"]
+    code, text, _ = malpighi(*asked, "-o", tmp_path / "o", "--workers", "1")
+    told = summary(text)
+    assert code == 3
+    assert "1 features were left out" in told["failed"][0]["reason"]
+    (row,) = told["finished"]
+    coco = json.loads(next(Path(row["folder"]).glob("slide-1*.json")).read_text())
+    assert coco["annotations"][0]["bbox"] == [10, 20, 40, 40]
 
 
 def test_it_says_what_it_will_do_and_shows_what_it_did(malpighi, scans, tmp_path):

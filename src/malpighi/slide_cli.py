@@ -8,7 +8,6 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from enum import StrEnum
 from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_type_hints
@@ -18,7 +17,6 @@ import typer
 from rich.console import Console
 
 from malpighi.errors import ConfigError
-from malpighi.geometry import Frame
 from malpighi.records import Failure
 from malpighi.slides.choices import Edges, Layout
 from malpighi.terminal import ConsoleListener, failures_table, log_width, table
@@ -33,7 +31,7 @@ SHOWN_ROWS = 30
 _LOOKED_AT = 10
 
 slide_app = typer.Typer(
-    help="Whole slides: look, read, tissue, tiles, view, cells. PATH is a file, a folder or a pattern.",
+    help="Look at whole slides, cut, view and export them. PATH is a file, a folder or a pattern.",
     no_args_is_help=True,
 )
 console = log_width(Console())
@@ -113,23 +111,22 @@ class _Set(NamedTuple):
     ] = None
 
 
-class Family(StrEnum):
-    """Whose tokens and boxes a view is made for."""
-
-    QWEN3 = "qwen3"
-    QWEN25 = "qwen2.5"
-
-
-_SPEECH = {Family.QWEN3: (32, Frame.RELATIVE1000), Family.QWEN25: (28, Frame.RESIZED)}
-"""Side of a token, px, and the frame of boxes."""
-
-
 class _View(NamedTuple):
     """What `view` is asked."""
 
     tokens: Annotated[int, typer.Option(min=1, help="What all pictures together may cost.")] = 1024
-    family: Annotated[Family, typer.Option(help="The model that will look.")] = Family.QWEN3
+    family: Annotated[str, typer.Option(help="Who will look: qwen3_vl or qwen2_5_vl.")] = "qwen3_vl"
     regions: Annotated[int, typer.Option(min=0, help="Most regions beside the overview.")] = 0
+
+
+class _Export(NamedTuple):
+    """What `export` is asked."""
+
+    source: Annotated[
+        str,
+        typer.Option("--from", help="Annotations or tiles; {name} is the slide's name, {folder} its folder."),
+    ]
+    format: Annotated[str, typer.Option("--to", help="A format; a wrong one lists them.")] = "geojson"
 
 
 class _Cells(NamedTuple):
@@ -208,15 +205,18 @@ def tissue(which: _Which, how: _How, changes: _Set) -> None:
 
 
 @_command
-def view(which: _Which, how: _How, asked: _View) -> None:
+def view(which: _Which, how: _How, asked: _View, changes: _Set) -> None:
     """Show each slide as a model sees it: within a token budget, with the way back to the slide."""
+    from malpighi.config import override
+    from malpighi.models.families import family_named
     from malpighi.slides.steps import ViewStep, view_step
     from malpighi.slides.view import ViewSettings
     from malpighi.slides.view_files import ViewFileSettings
 
-    side, frame = _SPEECH[asked.family]
-    shown = ViewSettings(tokens=asked.tokens, pixels_per_token=side, frame=frame)
-    settings = ViewStep(ViewFileSettings(view=shown, regions=asked.regions))
+    family = family_named(asked.family)
+    shown = ViewSettings(tokens=asked.tokens, pixels_per_token=family.pixels_per_token, frame=family.frame)
+    step = ViewStep(ViewFileSettings(view=shown, regions=asked.regions))
+    settings = override(step, changes.settings or [])
     result = _job("view", view_step, settings, which, how)
     _show("view", result, which, how, f"Pictures and view.json: {how.out}/slides/*/")
 
@@ -231,6 +231,22 @@ def cells(which: _Which, how: _How, asked: _Cells, changes: _Set) -> None:
     settings = override(CellsStep(), [*wanted, *(changes.settings or [])])
     result = _job("cells", cells_step, settings, which, how)
     _show("cells", result, which, how, f"Galleries: {how.out}/slides/*/gallery.jpg")
+
+
+@_command
+def export(which: _Which, how: _How, asked: _Export, changes: _Set) -> None:
+    """Write annotations in another format: QuPath, COCO, YOLO, tables, DICOM, OME-Zarr, heat maps."""
+    from malpighi.config import override
+    from malpighi.slides.exchange.formats import ExportSettings, export_slide
+
+    step = ExportSettings(source=asked.source, format=asked.format)
+    settings = override(step, changes.settings or [])
+    result = _job("export", export_slide, settings, which, how)
+    for done, _ in result.finished:
+        if done.row["failed"]:
+            reason = f"{done.row['failed']} features were left out; the first: {done.row['first_failure']}"
+            result.failures.append(Failure(done.path, "export", reason))
+    _show("export", result, which, how, f"Files: {how.out}/slides/*/")
 
 
 @_command
