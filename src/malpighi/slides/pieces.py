@@ -118,7 +118,8 @@ def _coarse(tissue: TissueMap) -> TissueMap:
     rows, columns = (-(-side // factor) * factor for side in tissue.mask.shape)
     padded = np.zeros((rows, columns), dtype=bool)
     padded[: tissue.mask.shape[0], : tissue.mask.shape[1]] = tissue.mask
-    mask = padded.reshape(rows // factor, factor, columns // factor, factor).any(axis=(1, 3))
+    blocks = padded.reshape(rows // factor, factor, columns // factor, factor)
+    mask = np.asarray(blocks.any(axis=(1, 3)), dtype=np.bool_)
     height, width = tissue.mask.shape
     region = Region(
         tissue.region.x,
