@@ -12,7 +12,7 @@ from malpighi.errors import ConfigError, DataError
 from malpighi.geometry import Box, Frame, Region, View, box_of
 from malpighi.models.families import FAMILIES
 from malpighi.slides.opening import open_slide
-from malpighi.slides.pieces import TissueMap
+from malpighi.slides.pieces import TissueMap, tissue_pieces
 from malpighi.slides.slide import Level, Slide, SlideFacts
 from malpighi.slides.view import ViewSettings, view
 
@@ -189,6 +189,20 @@ def test_every_piece_of_a_packed_view_shows_its_own_place():
         assert (inside == MARK).all()
         back = found.map.to_slide(Box(x0, y0, x1, y1, Frame.RELATIVE1000))
         assert np.abs(np.subtract(back.corners, mark.corners)).max() <= found.map.step
+
+
+def test_pieces_of_a_fine_mask_are_those_of_the_tissue():
+    """A mask too fine to be searched as it is gives the same boxes, larger by a coarse pixel at most."""
+    mask = np.zeros((3001, 2500), dtype=bool)
+    mask[100:700, 50:900] = mask[2000:2999, 1500:2499] = True
+    found = tissue_pieces(TissueMap(mask, Region(0, 0, 25_000, 30_010)), 12, 0.002)
+    expected = [(500, 1000, 9000, 7000), (15_000, 20_000, 24_990, 29_990)]
+    assert len(found) == 2
+    for region, corners in zip(found, expected, strict=True):
+        inner, outer = np.array(corners), np.array(box_of(region).corners)
+        assert (np.abs(outer - inner) <= 30).all()
+        assert (outer[:2] <= inner[:2]).all()
+        assert (outer[2:] >= inner[2:]).all()
 
 
 def test_a_long_core_is_cut_into_strips():

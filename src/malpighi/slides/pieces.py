@@ -7,12 +7,14 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from malpighi.errors import DataError
 from malpighi.geometry import Region, on_slide
 
 _BRIDGE = 0.02
 _CROWD = 40
+_FINEST = 1024
 _MOST_CUTS = 12
 
 
@@ -77,11 +79,12 @@ def tissue_pieces(tissue: TissueMap, most: int, least_share: float) -> list[Regi
     whole = tissue_box(tissue)
     if whole is None:
         return []
-    boxes = _components(tissue.mask, least_share)
+    coarse = _coarse(tissue)
+    boxes = _components(coarse.mask, least_share)
     if not 0 < len(boxes) <= _CROWD:
         return [whole]
     boxes = _merged(boxes, most)
-    return [_on_slide(tissue, box) for box in sorted(boxes, key=lambda box: (box[1], box[0]))]
+    return [_on_slide(coarse, box) for box in sorted(boxes, key=lambda box: (box[1], box[0]))]
 
 
 def cut_long(region: Region, most: float) -> list[Region]:
@@ -107,6 +110,27 @@ def grown(region: Region, margin: float, within: Region) -> Region:
     return Region(x0, y0, x1 - x0, y1 - y0, within.mpp)
 
 
+def _coarse(tissue: TissueMap) -> TissueMap:
+    """The map with at most `_FINEST` px along a side; a coarse pixel is tissue where any of its own is."""
+    factor = -(-max(tissue.mask.shape) // _FINEST)
+    if factor == 1:
+        return tissue
+    rows, columns = (-(-side // factor) * factor for side in tissue.mask.shape)
+    padded = np.zeros((rows, columns), dtype=bool)
+    padded[: tissue.mask.shape[0], : tissue.mask.shape[1]] = tissue.mask
+    blocks = padded.reshape(rows // factor, factor, columns // factor, factor)
+    mask = np.asarray(blocks.any(axis=(1, 3)), dtype=np.bool_)
+    height, width = tissue.mask.shape
+    region = Region(
+        tissue.region.x,
+        tissue.region.y,
+        tissue.region.width * columns / width,
+        tissue.region.height * rows / height,
+        tissue.region.mpp,
+    )
+    return TissueMap(mask, region)
+
+
 _Corners = tuple[int, int, int, int]
 
 
@@ -119,10 +143,10 @@ def _components(tissue: NDArray[np.bool_], least_share: float) -> list[_Corners]
     amounts = np.bincount(labels.ravel(), minlength=count)
     least = least_share * amounts[1:].sum()
     boxes = []
-    for label in np.flatnonzero(amounts[1:] >= max(least, 1)) + 1 if count - 1 <= _CROWD * 8 else ():
-        inside = labels == label
-        y, x = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-        boxes.append((int(x[0]), int(y[0]), int(x[-1]) + 1, int(y[-1]) + 1))
+    for amount, window in zip(amounts[1:], ndimage.find_objects(labels, count - 1), strict=True):
+        if window is not None and amount >= max(least, 1):
+            rows, columns = window
+            boxes.append((int(columns.start), int(rows.start), int(columns.stop), int(rows.stop)))
     return boxes
 
 
