@@ -118,7 +118,7 @@ def test_what_cannot_be_done_is_said(tmp_path, phantom, monkeypatch):
             read_annotations(tmp_path / "a.coco.json")
         with pytest.raises(ConfigError, match=r"no format 'svg'; choose from geojson"):
             export_slide(slide, tmp_path, ExportSettings(source="x", format="svg"))
-        with pytest.raises(ConfigError, match="only {name} and {folder}"):
+        with pytest.raises(ConfigError, match=r"only \{name\} and \{folder\}"):
             export_slide(slide, tmp_path, ExportSettings(source="{case}.json"))
         monkeypatch.setattr(formats, "HAS_DICOM", False)
         with pytest.raises(ConfigError, match=r"malpighi\[dicom\]"):

@@ -32,7 +32,7 @@ TILES = table(
 
 def test_tiles_lie_where_they_are_on_the_slide():
     heat = lay(TILES, (1536, 1024), HeatMapSettings())
-    assert heat.step == 256
+    assert heat.step == 506
     expected = np.full((4, 6), np.nan)
     expected[0, :2], expected[3, 5] = (0, 1), 0.5
     np.testing.assert_array_equal(heat.scores, expected)
@@ -143,5 +143,5 @@ def test_wrong_tables_and_settings_are_refused(tmp_path, phantom):
 
 def test_large_slides_get_a_step_that_keeps_the_map_small():
     heat = lay(table((13, 7, 101, 97, 1.0)), (200_000, 200_000), HeatMapSettings())
-    assert heat.step == 25
+    assert heat.step == 50
     assert picture(heat.scores[:2, :2], (0, 1), HeatMapSettings()).shape == (2, 2, 3)

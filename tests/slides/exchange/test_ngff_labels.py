@@ -66,7 +66,7 @@ def test_where_the_shards_end_does_not_matter(tmp_path, phantom, monkeypatch):
 
 def test_few_files_and_none_for_empty_glass(tmp_path):
     class Large:
-        size, mpp = (60_000, 40_000), 0.25
+        size, mpp = (30_000, 20_000), 0.25
 
     write_ngff_labels(tmp_path / "a.ome.zarr", [Annotation(geometry=shapely.box(10, 10, 90, 90))], Large())
     shards = [
@@ -74,7 +74,7 @@ def test_few_files_and_none_for_empty_glass(tmp_path):
     ]
     levels, _ = read_ngff_labels(tmp_path / "a.ome.zarr")
     assert len(shards) == len([level for level in levels if level[:100, :100].any()])
-    assert len(levels) == 8
+    assert len(levels) == 7
 
 
 def test_values_by_class_and_coarser_labels(tmp_path, phantom):

@@ -159,7 +159,7 @@ def export_slide(slide: Slide, out: Path, settings: ExportSettings) -> dict[str,
 
 
 def format_of(path: Path) -> str:
-    """The name, in `FORMATS`, of a file's format: by its ending, and by its content where that leaves a choice.
+    """The name, in `FORMATS`, of a file's format: by its ending, or its content where that leaves a choice.
 
     Raises:
         DataError: an ending that is not known.

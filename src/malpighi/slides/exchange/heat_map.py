@@ -30,7 +30,7 @@ TILE = 256
 COLORS = {"viridis": cv2.COLORMAP_VIRIDIS, "cividis": cv2.COLORMAP_CIVIDIS, "magma": cv2.COLORMAP_MAGMA}
 """Maps that are even in lightness and can be told apart by the colour-blind."""
 
-_MOST_PIXELS = 64_000_000
+_MOST_PIXELS = 16_000_000
 _SHARES = 5  # stops of the legend
 
 

@@ -42,7 +42,7 @@ from malpighi.slides.exchange.json_stream import Element, JsonStream, opened_tex
 from malpighi.slides.slide import Slide
 
 SCORE = "score"
-_BATCH = 4096
+_BATCH = 1024
 _DECIMALS = 3
 _FEATURE = re.compile(r'\{\s*"type"\s*:\s*"Feature"')
 _BOUNDS = tuple(f"openslide.bounds-{side}" for side in ("x", "y", "width", "height"))
