@@ -233,6 +233,28 @@ def test_openslide_goes_on_after_a_bad_tile(path, rgb):
         assert np.abs(tile_of(slide, 0, 0).astype(int) - rgb[:TILE, :TILE]).mean() < 3
 
 
+def test_a_bad_tile_of_openslide_costs_other_threads_nothing(path, rgb):
+    change(path, "TileByteCounts", 7, 40)
+    with OpenSlideSlide(path) as slide, ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda k: tile_of(slide, k % 5, k // 5 % 4), range(200)))
+        assert [place for place, _ in slide.damage] == [(0, 2, 1)]
+    for k, tile in enumerate(found):
+        column, row = k % 5, k // 5 % 4
+        wanted = rgb[row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE]
+        assert (
+            (tile == 255).all() if (column, row) == (2, 1) else np.abs(tile.astype(int) - wanted).mean() < 4
+        )
+
+
+@pytest.mark.parametrize("text", ["<scn xmlns='x'/>", "<DataObject ObjectType='DPUfsImport'/>"])
+def test_scanners_with_ways_of_their_own_are_left_to_openslide(tmp_path, rgb, text):
+    path = write(tmp_path / "own.tif", rgb, description=text)
+    with pytest.raises(DataError, match="a way of its own"):
+        TiffSlide(path)
+    with open_slide(path) as slide:
+        assert slide.facts.reader != "tiff"
+
+
 def crafted(*tags, following=0, entries=None, tail=b""):
     """A TIFF of one directory at byte 8: tags of (number, type, count, value)."""
     body = b"".join(struct.pack("<HHII", *tag) for tag in tags)
