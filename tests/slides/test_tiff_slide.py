@@ -81,7 +81,8 @@ def test_the_directory_says_what_colours_mean_not_the_stream(tmp_path, rgb, stri
         path, tiles, shape=soft.shape, dtype=np.uint8, compression="jpeg",
         compressionargs={"outcolorspace": "rgb"},
     )  # fmt: skip
-    assert tifffile.TiffFile(path).pages[0].photometric == tifffile.PHOTOMETRIC.RGB
+    with tifffile.TiffFile(path) as written:
+        assert written.pages[0].photometric == tifffile.PHOTOMETRIC.RGB
     found = whole(path, check=False)
     assert np.abs(found.astype(int) - soft).mean() < 2
     with open_slide(path) as slide:

@@ -37,6 +37,9 @@ class ByteFile:
         """
         if not self._finish.alive:
             raise DataError(f"{self.path} is closed; open the slide again")
+        count = min(count, self.size - offset)
+        if offset < 0 or count <= 0:
+            return b""
         try:
             if hasattr(os, "pread"):
                 return os.pread(self._handle, count, offset)

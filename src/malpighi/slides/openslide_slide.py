@@ -51,18 +51,19 @@ class OpenSlideSlide(Slide):
 
     def _decode(self, level: int, corner: tuple[int, int], size: Size, shrink: int) -> Pixels:
         del shrink
-        try:
-            return self._read(level, corner, size)
-        except openslide.OpenSlideError:
-            self._reopen()
-            return self._by_tiles(level, corner, size)
-
-    def _read(self, level: int, corner: tuple[int, int], size: Size) -> Pixels:
         if self._closed:
             raise DataError(f"{self.path} is closed; open the slide again")
+        handle = self._handle
+        try:
+            return self._read(handle, level, corner, size)
+        except openslide.OpenSlideError:
+            self._replace(handle)
+            return self._by_tiles(level, corner, size)
+
+    def _read(self, handle: openslide.OpenSlide, level: int, corner: tuple[int, int], size: Size) -> Pixels:
         scale = self.levels[level].downsample
         place = (round(corner[0] * scale), round(corner[1] * scale))
-        rgba = self._handle.read_region(place, level, size)
+        rgba = handle.read_region(place, level, size)
         alpha = rgba.getchannel("A")
         if alpha.getextrema() == (255, 255):
             return np.array(rgba.convert("RGB"))
@@ -71,27 +72,33 @@ class OpenSlideSlide(Slide):
         return np.array(white)
 
     def _by_tiles(self, level: int, corner: tuple[int, int], size: Size) -> Pixels:
-        """As `_read`, but a tile that OpenSlide cannot read stays white and is marked."""
+        """As `_read`, but a tile that OpenSlide cannot read stays white and is marked.
+
+        A handle that failed once fails for ever, also for the good tiles of other threads: so one of its own.
+        """
         (x, y), (width, height) = corner, size
         out = np.full((height, width, 3), 255, dtype=np.uint8)
         wide, high = self.levels[level].tile or _UNTILED
         columns, rows = range(x // wide, -(-(x + width) // wide)), range(y // high, -(-(y + height) // high))
+        handle = _opened(self.path)
         for row, column in product(rows, columns):
             x0, y0 = max(x, column * wide), max(y, row * high)
             x1, y1 = min(x + width, (column + 1) * wide), min(y + height, (row + 1) * high)
             if (level, column, row) in self.damage:
                 continue
             try:
-                out[y0 - y : y1 - y, x0 - x : x1 - x] = self._read(level, (x0, y0), (x1 - x0, y1 - y0))
+                part = self._read(handle, level, (x0, y0), (x1 - x0, y1 - y0))
+                out[y0 - y : y1 - y, x0 - x : x1 - x] = part
             except openslide.OpenSlideError as error:
                 self.damage.mark(level, column, row, str(error))
-                self._reopen()
+                handle = _opened(self.path)
+        handle.close()
         return out
 
-    def _reopen(self) -> None:
-        """An OpenSlide handle that failed once fails for ever."""
+    def _replace(self, failed: openslide.OpenSlide) -> None:
         with self._lock:
-            self._handle = _opened(self.path)
+            if self._handle is failed and not self._closed:
+                self._handle = _opened(self.path)
 
     def close(self) -> None:
         """Close the handle."""

@@ -23,6 +23,7 @@ from malpighi.slides.area import mean_over_areas
 Pixels = NDArray[np.uint8]
 
 WHITE = (255, 255, 255)
+MAX_PIXELS = 1 << 38
 _BAND_PIXELS = 2_000_000
 _BAND_ROWS = 1024
 _FEW = 64
@@ -105,6 +106,9 @@ class Slide(ABC):
     shrinks: tuple[int, ...] = (1,)
 
     def __init__(self, path: Path, facts: SlideFacts) -> None:
+        wide, high = facts.levels[0].size
+        if wide * high > MAX_PIXELS:
+            raise DataError(f"{path.name} states {wide} x {high} px; no slide has so many, it is damaged")
         self.path = path
         self.facts = facts
         self.damage = Damage()

@@ -13,7 +13,7 @@ from malpighi.slides.slide import Pixels
 from malpighi.slides.tiff_slide import TiffSlide
 
 SAME = 2
-_SAME_MEAN = 2.0
+_SAME_MEAN = 1.0
 _WHOLE_PX = 1e-3
 _WINDOW = 64
 _VENDORS = ("aperio", "generic-tiff")
