@@ -1,4 +1,6 @@
 import json
+import os
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -39,6 +41,7 @@ from malpighi.resolution import tokens
 from malpighi.slides.opening import open_slide
 from malpighi.slides.view import ViewSettings
 
+DATA = Path(os.environ.get("MALPIGHI_TEST_DATA", Path(__file__).parents[3] / "shared/data")) / "slides"
 ANSWER = "<think>seen</think><answer>(B) carcinoma</answer>"
 GREEDY = Sampling()
 PLAIN = ViewSettings(bar=False, pack=False)
@@ -286,6 +289,26 @@ def test_any_request_is_granted_within_its_bounds_or_refused(phantom, numbers, e
         image = room.seen[1].images[1]
         assert tokens(image.size, 32) <= each
         assert look.region.width / image.width < room.seen[0].maps[0].step
+
+
+@pytest.mark.realdata
+def test_a_real_slide_and_its_dicom_twin_are_looked_at_alike():
+    rooms = [DATA / name for name in ("cmu-1-small-region.svs", "cmu-1-small-region-dicom")]
+    for path in rooms:
+        if not path.exists():
+            pytest.skip(f"no slide {path}; set MALPIGHI_TEST_DATA")
+    pytest.importorskip("wsidicom", reason="needs the extra `dicom`")
+    seen = []
+    for path in rooms:
+        room = Room(path, "qwen3_vl")
+        (look,) = room.ask(room.spoken(0.5, 0.25, 0.75, 0.5), ANSWER).looks
+        with open_slide(path) as slide:
+            expected = slide.read(look.region, room.seen[1].images[1].size)
+        assert np.array_equal(np.asarray(room.seen[1].images[1]), expected)
+        seen.append((look, [np.asarray(image).astype(int) for image in room.seen[1].images]))
+    assert seen[0][0] == seen[1][0]
+    for one, twin in zip(seen[0][1], seen[1][1], strict=True):
+        assert np.abs(one - twin).mean() < 1  # the twin has stored levels, the slide has not
 
 
 def test_bounds_that_allow_nothing_are_refused():
