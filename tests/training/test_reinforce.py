@@ -499,6 +499,7 @@ def test_a_collapsed_policy_stops_the_stage_with_the_reason(mini, tmp_path, grad
 
     vlm = mini.load()
     favour(vlm, TURN_END, -50.0 if grade is None else 3.8)
+    favour(vlm, PAD_TOKEN, -50.0)  # it ends a completion too
     with pytest.raises(DataError, match=rf"collapsed: over the last 3 steps \(to 3\) .*{words}"):
         train(mini, tmp_path, config(steps=9, patience=3), grade_text=grade_text, vlm=vlm)
     assert len({row.step for row in read_rollouts(tmp_path / "rollouts.jsonl")}) == 3
