@@ -32,7 +32,7 @@ TILES = table(
 
 def test_tiles_lie_where_they_are_on_the_slide():
     heat = lay(TILES, (1536, 1024), HeatMapSettings())
-    assert heat.step == 506
+    assert heat.step == 256
     expected = np.full((4, 6), np.nan)
     expected[0, :2], expected[3, 5] = (0, 1), 0.5
     np.testing.assert_array_equal(heat.scores, expected)

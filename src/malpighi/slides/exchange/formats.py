@@ -10,7 +10,7 @@ import shapely
 
 from malpighi.config import Settings
 from malpighi.errors import ConfigError, DataError
-from malpighi.slides.annotations import Annotation, Found, Written, geometries, outside
+from malpighi.slides.annotations import Annotation, Found, Written, geometries, is_areal, outside
 from malpighi.slides.exchange.coco import read_coco, write_coco
 from malpighi.slides.exchange.heat_map import HeatMapSettings, lay, write_heat_map
 from malpighi.slides.exchange.json_stream import opened_text
@@ -246,9 +246,10 @@ def _write_segmentation(
     path: Path, annotations: Iterable[Annotation], slide: Slide, settings: ExportSettings
 ) -> Written:
     step = settings.step or fitting_step(slide.size)
-    masks, notes = draw_masks(annotations, slide.size, step)
+    marks = list(annotations)
+    masks, notes = draw_masks(marks, slide.size, step)
     written = write_dicom_segmentation(path, masks, step, slide, settings.algorithm)
-    return Written(path, written.count, (*notes, *written.notes))
+    return Written(path, int(is_areal(geometries(marks)).sum()), (*notes, *written.notes))
 
 
 FORMATS: dict[str, Format] = {
