@@ -175,7 +175,7 @@ def info(which: _Which) -> None:
         console.print(table(f"{len(rows)} slides", [_shown_facts(row) for row in rows], ("levels", "um/px")))
         for row in rows:
             for note in row["notes"]:
-                console.print(f"[yellow]![/] {_escaped(row['slide'])}: {_escaped(note)}", highlight=False)
+                _note(row["slide"], note)
     _end(failures, "", as_json=which.as_json)
 
 
@@ -363,11 +363,18 @@ def _show(verb: str, result: Any, which: _Which, how: _How, told: str) -> None:
     else:
         more = f"; the first {SHOWN_ROWS}, all are in summary.csv" if len(rows) > SHOWN_ROWS else ""
         numbers = [name for row in rows[:1] for name, value in row.items() if not isinstance(value, str)]
-        shown = [{name: _cell(value) for name, value in row.items()} for row in rows[:SHOWN_ROWS]]
+        shown = [{name: _cell(row[name]) for name in row if name != "notes"} for row in rows[:SHOWN_ROWS]]
         if shown:
             console.print(table(f"{verb}: {len(rows)} slides done{more}", shown, numbers))
+        for row in rows[:SHOWN_ROWS]:
+            if row.get("notes"):
+                _note(row["slide"], row["notes"])
         console.print(told, highlight=False, soft_wrap=True)
     _end(result.failures, str(how.out / "manifest.json"), as_json=which.as_json)
+
+
+def _note(slide: str, note: str) -> None:
+    console.print(f"[yellow]![/] {_escaped(slide)}: {_escaped(note)}", highlight=False, soft_wrap=True)
 
 
 def _end(failures: Sequence[Failure], listed: str, *, as_json: bool) -> None:
