@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import binary_dilation
 
 from malpighi.errors import ConfigError, DataError
 from malpighi.geometry import Box, Frame, Region, View, box_of
@@ -119,12 +120,11 @@ def test_a_box_drawn_on_a_view_lands_within_one_view_pixel(example, budget, fami
     picture, here = View(found.size, found.size), piece.from_slide(box)
     back = found.to_slide(picture.convert(here, found.frame))
     assert np.abs(np.subtract(back.corners, box.corners)).max() <= 1e-6 * max(*found.size) * found.step
-    if min(here.x1 - here.x0, here.y1 - here.y0) > 2:  # narrower, it may round into a neighbouring piece
-        spoken = Box(*map(float, picture.spoken(here, found.frame)), found.frame)
-        there = found.to_slide(spoken)
-        assert np.abs(np.subtract(there.corners, box.corners)).max() <= found.step * (1 + 1e-6)
-        drawn = picture.convert(spoken, Frame.IMAGE)
-        assert np.abs(np.subtract(drawn.corners, here.corners)).max() <= 1 + 1e-6
+    spoken = Box(*map(float, picture.spoken(here, found.frame)), found.frame)
+    there = found.to_slide(spoken)
+    # Integers cannot hold a box thinner than their unit, 2 px at most; it is widened by one.
+    pixels = 1 if min(here.x1 - here.x0, here.y1 - here.y0) > 2 else 3
+    assert np.abs(np.subtract(there.corners, box.corners)).max() <= pixels * found.step * (1 + 1e-6)
 
 
 @settings(max_examples=60, deadline=None)
@@ -274,6 +274,7 @@ def test_a_box_on_the_background_between_pieces_is_nowhere():
     for piece in found.pieces:
         x0, y0, x1, y1 = (round(v) for v in piece.place.corners)
         used[y0:y1, x0:x1] = True
+    used = binary_dilation(used, iterations=3)
     y, x = (int(v[0]) for v in np.nonzero(~used))
     assert found.to_slide(Box(x + 0.2, y + 0.2, x + 0.8, y + 0.8)) is None
     assert found.from_slide(Box(50_000, 50_000, 50_100, 50_100, Frame.SLIDE)) is None

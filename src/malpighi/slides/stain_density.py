@@ -9,14 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.color import hed_from_rgb
 
-from malpighi.geometry import Region
-from malpighi.slides.slide import Slide
-
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 _HAEMATOXYLIN = np.asarray(hed_from_rgb, dtype=np.float32)[:, 0]
-_GLANCE = 1024
 _BRIGHT = 98
 
 
@@ -52,12 +48,3 @@ def brightest(rgb_HW3: Pixels) -> tuple[float, float, float]:
     """Red, green and blue of empty glass: what only two pixels in a hundred are brighter than."""
     red, green, blue = (float(max(v, 1.0)) for v in np.percentile(rgb_HW3[::2, ::2], _BRIGHT, axis=(0, 1)))
     return (red, green, blue)
-
-
-def glass_colour(slide: Slide, region: Region | None = None) -> tuple[float, float, float]:
-    """The `brightest` of a region, the whole slide where None, at a glance."""
-    where = region or slide.whole
-    longest = max(where.width, where.height)
-    share = min(1.0, _GLANCE / longest)
-    size = (max(1, round(where.width * share)), max(1, round(where.height * share)))
-    return brightest(slide.read(where, size))

@@ -5,6 +5,9 @@ import msgspec
 from malpighi.errors import DataError
 from malpighi.geometry import Box, Frame, Region, Size, View, box_of, region_of
 
+_ROUNDING = 1.0
+"""Px beyond its piece to which a thin box at the edge may be rounded."""
+
 
 class Piece(msgspec.Struct, frozen=True):
     """A part of the slide and its place in the picture.
@@ -80,7 +83,8 @@ class ViewMap(msgspec.Struct, frozen=True, kw_only=True):
             raise DataError("to_slide takes a box of the picture; this one is in level-0 px already")
         flat = self._view.convert(box, Frame.IMAGE)
         best = max(self.pieces, key=lambda piece: _held(piece.place, flat))
-        return best.to_slide(flat) if _held(best.place, flat) > (0.0, -1.0) else None
+        area, away = _held(best.place, flat)
+        return best.to_slide(flat) if area > 0 or -away <= _ROUNDING else None
 
     def to_region(self, box: Box) -> Region | None:
         """As `to_slide`, as a region to read."""
@@ -103,7 +107,7 @@ class ViewMap(msgspec.Struct, frozen=True, kw_only=True):
         if box.frame is not Frame.SLIDE:
             raise DataError(f"from_slide takes a box in level-0 px; found frame '{box.frame}'")
         best = max(self.pieces, key=lambda piece: _held(box_of(piece.region), box))
-        if _held(box_of(best.region), box) <= (0.0, -1.0):
+        if _held(box_of(best.region), box) < (0.0, 0.0):
             return None
         return self._view.convert(best.from_slide(box), frame or self.frame)
 
@@ -122,9 +126,9 @@ def _moved(box: Box, x: float, y: float) -> Box:
 
 
 def _held(place: Box, box: Box) -> tuple[float, float]:
-    """How much of a box lies in a place: the shared area, then 0 if the box's middle lies inside, else -1."""
+    """How much of a box lies in a place: the shared area, then minus how far its middle lies outside."""
     width = min(place.x1, box.x1) - max(place.x0, box.x0)
     height = min(place.y1, box.y1) - max(place.y0, box.y0)
     x, y = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
-    inside = place.x0 <= x <= place.x1 and place.y0 <= y <= place.y1
-    return (max(width, 0.0) * max(height, 0.0), 0.0 if inside else -1.0)
+    away = max(place.x0 - x, x - place.x1, place.y0 - y, y - place.y1, 0.0)
+    return (max(width, 0.0) * max(height, 0.0), -away)
