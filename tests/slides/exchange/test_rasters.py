@@ -7,7 +7,6 @@ from hypothesis.extra.numpy import arrays
 
 from malpighi.slides.exchange.rasters import outline, paint, spans
 
-
 hundredths = st.integers(-500, 2500).map(lambda value: value / 100)
 
 
