@@ -122,6 +122,7 @@ def test_one_bad_annotation_does_not_end_the_reading(tmp_path):
         ({"image_id": 99, "bbox": [1, 2, 3, 4]}, "image_id 99"),
         ({"category_id": 99, "bbox": [1, 2, 3, 4]}, "category_id 99"),
         ({"bbox": [1, 2, 3, 4], "score": "high"}, "score"),
+        ({"bbox": [1, 2, 3, 4], "category_id": []}, "list"),
     ]
     good = {"bbox": [1, 2, 3, 4]}
     found = read_coco(saved(tmp_path / "a.json", good, *(entry for entry, _ in bad), good), TILE)

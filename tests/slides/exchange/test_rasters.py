@@ -7,6 +7,8 @@ from hypothesis.extra.numpy import arrays
 
 from malpighi.slides.exchange.rasters import outline, paint, spans
 
+hundredths = st.integers(-500, 2500).map(lambda value: value / 100)
+
 
 def array(*geometries):
     made = np.empty(len(geometries), dtype=object)
@@ -21,7 +23,7 @@ def painted(shape, *geometries, values=None):
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.tuples(st.floats(-5, 25), st.floats(-5, 25)), min_size=3, max_size=8))
+@given(st.lists(st.tuples(hundredths, hundredths), min_size=3, max_size=8))
 def test_pixels_are_those_whose_middle_is_inside(points):
     polygon = shapely.make_valid(shapely.Polygon(points), method="structure", keep_collapsed=False)
     rows, columns = np.mgrid[:20, :18] + 0.5

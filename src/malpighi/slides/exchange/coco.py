@@ -92,7 +92,7 @@ def read_coco(path: Path, views: View | Mapping[str, View]) -> Found:
                 tally.add("annotation on another picture left out")
                 continue
             annotations.append(_annotation(entry, places, labels, tally))
-        except UserError as error:
+        except (UserError, TypeError) as error:  # TypeError: an id that is a list
             failures.append(Failure(f"{path.name}#{index}", "read", str(error)))
     return Found(annotations, tuple(failures), tally.notes)
 
@@ -168,7 +168,9 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _dicts(whole: dict[str, Any], name: str) -> list[dict[str, Any]]:
     found = whole.get(name)
-    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+    """The entries of a list that are objects with an id."""
+    entries = found if isinstance(found, list) else []
+    return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), int | str)]
 
 
 def _places(
