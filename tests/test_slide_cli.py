@@ -197,6 +197,10 @@ def test_annotations_are_exported_and_what_is_lost_is_told(malpighi, scans, tmp_
     (row,) = told["finished"]
     coco = json.loads(next(Path(row["folder"]).glob("slide-1*.json")).read_text())
     assert coco["annotations"][0]["bbox"] == [10, 20, 40, 40]
+    code, _, err = malpighi(*asked, "-o", tmp_path / "p", "--set", "format=svg")
+    assert code == 2
+    assert "no format 'svg'; choose from geojson" in " ".join(err.split())
+    assert not (tmp_path / "p").exists()
 
 
 def test_it_says_what_it_will_do_and_shows_what_it_did(malpighi, scans, tmp_path):

@@ -61,6 +61,10 @@ class ExportSettings(Settings, frozen=True):
     outlines: bool = False
     algorithm: str = ""
 
+    def __post_init__(self) -> None:
+        """Refuse a format that is not known, or not installed, before any slide is opened."""
+        _format(self.format)
+
 
 class Format(NamedTuple):
     """One format.
@@ -142,7 +146,7 @@ def export_slide(slide: Slide, out: Path, settings: ExportSettings) -> dict[str,
         ConfigError: a format that is not known, or one that needs the extra `dicom`.
         DataError: the source cannot be read, or cannot be held by the format.
     """
-    chosen = _format(settings.format)
+    chosen = FORMATS[settings.format]
     source = _source(slide, settings.source)
     found = read_annotations(source, slide)
     out.mkdir(parents=True, exist_ok=True)
