@@ -150,7 +150,9 @@ def main():
         precision, recall = right / found if found else float("nan"), right / there if there else float("nan")
         print(f"{stain:4} {name:24} {precision:11.3f} {recall:8.3f} {int(there):10}")
         if there:
-            figures |= {f"{name} precision {stain}": precision, f"{name} recall {stain}": recall}
+            figures[f"{name} recall {stain}"] = recall
+        if found:
+            figures[f"{name} precision {stain}"] = precision
     print("largest share on slides without the artefact")
     for (stain, name), share in most.items():
         print(f"{stain:4} {name:24} {share:11.4f}")
