@@ -129,7 +129,7 @@ def seconds(work, items):
 
 
 def in_turns(ways, rounds):
-    """CPU seconds per item of each way: the mean over rounds; in each, all ways see the same items in turn."""
+    """CPU seconds per item of each way, over all rounds; in each, all ways see the same items in turn."""
     spent = dict.fromkeys(ways, 0.0)
     for items in rounds:
         for name, work in ways.items():
@@ -179,7 +179,7 @@ def other_readers(path, size):
 
 
 def tile_rounds(path, size, rounds):
-    """Corners of a grid of `size` in the middle of level 0: a warm-up of some rows, then `rounds` rows each."""
+    """Corners of a grid of `size` in the middle of level 0: some rows to warm up, then `rounds` rows."""
     with open_slide(path, check=False) as slide:
         (left, right), (top, lower) = ((side // 4, side * 3 // 4) for side in slide.size)
     across = range(-(-left // size) * size, right, size)
@@ -302,7 +302,7 @@ def views(pyramid, flat, rounds):
 
 
 def peak(path):
-    """MB by which reading grows a fresh process (Linux): a view of everything, and unaligned tiles of some bands."""
+    """MB by which reading grows a fresh process (Linux): a view of everything, and unaligned bands."""
     script = (
         "import sys\n"
         "from pathlib import Path\n"
