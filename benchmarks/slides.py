@@ -48,6 +48,7 @@ DATA = Path(os.environ.get("MALPIGHI_TEST_DATA", Path(__file__).parents[2] / "sh
 GIARDIA = DATA / "giardia_HE_40x_crop.tif"
 REAL = ("cmu-1-small-region.svs", "tcga-cr-7395-01a-01-ts1.svs", GIARDIA.name)
 DISC = 0.38  # of the side: 45% of the slide is tissue
+WARM = 3  # rows
 MEMORY_SIDES = (1024, 5120, 20480, 40960)
 
 
@@ -128,12 +129,12 @@ def seconds(work, items):
 
 
 def in_turns(ways, rounds):
-    """CPU seconds per item of each way: the median over rounds; in each, all ways see the same items."""
-    found = {name: [] for name in ways}
+    """CPU seconds per item of each way, over all rounds; in each, all ways see the same items in turn."""
+    spent = dict.fromkeys(ways, 0.0)
     for items in rounds:
         for name, work in ways.items():
-            found[name].append(seconds(work, items) / len(items))
-    return {name: statistics.median(values) for name, values in found.items()}
+            spent[name] += seconds(work, items)
+    return {name: value / sum(map(len, rounds)) for name, value in spent.items()}
 
 
 def each(read):
@@ -177,13 +178,13 @@ def other_readers(path, size):
     return found
 
 
-def tile_rounds(path, size, rows, rounds):
-    """Corners of a grid of `size`, level 0: a warm-up and `rounds` bands of `rows` rows."""
+def tile_rounds(path, size, rounds):
+    """Corners of a grid of `size` in the middle of level 0: some rows to warm up, then `rounds` rows."""
     with open_slide(path, check=False) as slide:
-        wide, high = slide.size
-    first = high // 4 // size * size
-    lines = [[(x, y) for x in range(0, wide - size + 1, size)] for y in range(first, high - size + 1, size)]
-    return [list(chain(*lines[k : k + rows])) for k in range(0, len(lines) - rows + 1, rows)][: rounds + 1]
+        (left, right), (top, lower) = ((side // 4, side * 3 // 4) for side in slide.size)
+    across = range(-(-left // size) * size, right, size)
+    rows = [[(x, y) for x in across] for y in range(-(-top // size) * size, lower - size, size)]
+    return [list(chain(*rows[:WARM])), *rows[WARM : WARM + rounds]]
 
 
 def limit_of(path):
@@ -206,7 +207,7 @@ def tiles(name, path, size, rounds, limit=None):
     """CPU seconds for a patch of a grid of `size`, by reader; `limit` is a slide of 256-px tiles."""
     readers = other_readers(path, (size, size))
     ways = {"limit": limit_of(limit or path), **{way: each(read) for way, read in readers.items()}}
-    bands = tile_rounds(path, size, 4, rounds)
+    bands = tile_rounds(path, size, rounds)
     for work in ways.values():
         work(bands[0])
     return shown(name, in_turns(ways, bands[1:]))
@@ -225,7 +226,8 @@ def threads(path, rounds):
     """How much faster two threads are than one, by the clock, on aligned tiles."""
     found = []
     with open_slide(path, check=False) as slide, ThreadPoolExecutor(2) as pool:
-        for items in tile_rounds(path, 256, 4, rounds):
+        rows = tile_rounds(path, 256, rounds)
+        for items in (list(chain(*rows[k : k + 4])) for k in range(1, len(rows) - 3, 4)):
             clocks = []
             for go in (map, pool.map):
                 start = time.perf_counter()
@@ -300,11 +302,12 @@ def views(pyramid, flat, rounds):
 
 
 def peak(path):
-    """MB by which reading grows a fresh process: a view of everything, and unaligned tiles of some bands."""
+    """MB by which reading grows a fresh process (Linux): a view of everything, and unaligned bands."""
     script = (
-        "import resource, sys\n"
+        "import sys\n"
+        "from pathlib import Path\n"
         "from malpighi.slides.opening import open_slide\n"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024\n"
+        "peak = lambda: int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]) // 1024\n"
         "before = peak()\n"
         "with open_slide(sys.argv[1]) as slide:\n"
         "    slide.read(slide.whole, (1024, 1024))\n"
@@ -361,7 +364,7 @@ def main():
         "--quick", action="store_true", help="a slide of 6144 px and fewer rounds; about a minute"
     )
     quick = parser.parse_args().quick
-    side, rounds = (6144, 3) if quick else (20480, 7)
+    side, rounds = (6144, 8) if quick else (20480, 34)
     peers = {"tiffslide": tiffslide, "tiatoolbox": WSIReader, "wsidata": wsidata}
     absent = [name for name, module in peers.items() if module is None]
     print("not installed, left out: " + (", ".join(absent) or "none"))
@@ -387,7 +390,7 @@ def main():
         ratios["two threads, median"], ratios["two threads, best"] = threads(pyramid, rounds)
         costs = cells(pyramid, 1000 if quick else 6000, 3)
         ratios["cells over openslide sorted"] = costs["openslide"] / costs["malpighi"]
-        for name, costs in views(pyramid, flat, rounds).items():
+        for name, costs in views(pyramid, flat, 3 if quick else 9).items():
             ratios[f"view {name}, over openslide"] = costs["openslide"] / costs["malpighi"]
         for path in (pyramid, narrow, flat):
             path.unlink()
