@@ -7,8 +7,9 @@ same examination as any model. Prints the accuracy with an interval over patient
 curve, and how much more attention a tile with carcinoma gets than one without on the same slide.
 
 Beside the tiles that show tissue stand three things that keep the figure honest: every tile, ink and glass
-included; the same with the patients' labels shuffled, which must be at chance; and the best that one statistic
-of the stain does alone (its largest value or mean over tiles, picked on these very slides, so it flatters).
+included; the same with the patients' labels shuffled, which must be at chance; and the best that one
+statistic of the stain does alone (its largest value or mean over tiles, picked on these very slides, so it
+flatters).
 """
 
 import argparse
@@ -134,6 +135,7 @@ class Held:
         self._bags = {sample.images[0].slide: bags[sample.id] for sample in samples}
 
     def read(self, slide):
+        """The bag of a slide."""
         return self._bags[slide]
 
 

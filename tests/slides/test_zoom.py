@@ -308,7 +308,7 @@ def test_a_real_slide_and_its_dicom_twin_are_looked_at_alike():
         seen.append((look, [np.asarray(image).astype(int) for image in room.seen[1].images]))
     assert seen[0][0] == seen[1][0]
     for one, twin in zip(seen[0][1], seen[1][1], strict=True):
-        # Encoded anew, and with coarse levels of its own, the twin is not equal; but it lies in the same place.
+        # The twin is lossy anew and has coarse levels of its own: not equal, but in the same place.
         apart = [np.abs(one - np.roll(twin, shift, axis=(0, 1))).mean() for shift in ((0, 0), (0, 1), (1, 0))]
         assert apart[0] < 0.6 * min(apart[1:])
 
