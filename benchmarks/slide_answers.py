@@ -4,14 +4,17 @@
 
 Every slide is answered once by a network that has seen no slide of its patient (four folds), through the
 same examination as any model. Prints the accuracy with an interval over patients, the area under the ROC
-curve, and how much more attention a tile with carcinoma gets than one without on the same slide. Compared
-are statistics of the stain and the features of a network that has learnt nothing.
+curve, and how much more attention a tile with carcinoma gets than one without on the same slide.
+
+Beside the tiles that show tissue stand three things that keep the figure honest: every tile, ink and glass
+included; the same with the patients' labels shuffled, which must be at chance; and the best that one
+statistic of the stain does alone (its largest value or mean over tiles, picked on these very slides, so it
+flatters).
 """
 
 import argparse
 import json
 import tempfile
-import time
 from pathlib import Path
 
 import msgspec
@@ -21,20 +24,25 @@ from malpighi.datasets.split import Member, SplitPlan, assign
 from malpighi.evaluation.evaluate import EvaluateOptions, evaluate
 from malpighi.evaluation.statistics import Bootstrap, mean_interval
 from malpighi.grading.grade import grade
-from malpighi.inference.encoders import StainStatistics, random_backbone
+from malpighi.inference.encoders import StainStatistics
 from malpighi.inference.slide_answer import FeatureAnswers
 from malpighi.inference.tile_features import TileSource, extract_features
 from malpighi.models.prompt import PromptStyle
 from malpighi.phantom.slide_items import SlideItemSettings, drawn_slide, render_drawn, slide_items
-from malpighi.records import Choice, Split
+from malpighi.records import Split
 from malpighi.slides.features import FeatureStore
 from malpighi.slides.grid import GridSettings
 from malpighi.slides.opening import open_slide
+from malpighi.slides.tissue import find_tissue
 from malpighi.training.slide_classifier import SlideClassifyConfig, train_slide_classifier
 
-SEED, FOLDS = 1, 4
+SEED, FOLDS = 2, 4  # seed 1 served to find out that ink must be left out
 SETTINGS = SlideItemSettings(shortest=1024, longest=1408)
-SOURCE = TileSource(GridSettings(size=128, mpp=None, tissue=0.0))
+GRID = GridSettings(size=128, mpp=None, tissue=0.5)
+SOURCES = {
+    "tissue": TileSource(GRID, tissue=lambda slide: find_tissue(slide).fractions),
+    "every tile": TileSource(GRID),
+}
 STYLE = PromptStyle(family="qwen3_vl")
 
 
@@ -48,11 +56,14 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         work = given.folder or Path(scratch)
         samples = drawn_samples(work / "slides", 16 if given.quick else 48)
-        truth = [tumour_tiles(sample) for sample in samples]
-        rows = {}
-        for encoder in (StainStatistics(), random_backbone("resnet18", 128)):
-            rows[encoder.name] = examined(samples, truth, encoder, work)
-            print(encoder.name, json.dumps(rows[encoder.name]))
+        encoder, rows = StainStatistics(), {}
+        for name, source in SOURCES.items():
+            bags = bags_of(samples, source, encoder, work, name)
+            rows[name] = examined(samples, bags, work)
+            print(name, json.dumps(rows[name]), flush=True)
+        bags = bags_of(samples, SOURCES["tissue"], encoder, work, "tissue")
+        rows["shuffled labels"] = examined(shuffled(samples), bags, work)
+        rows["best single statistic, AUC"] = round(best_single(samples, bags.values()), 3)
     print(json.dumps(rows))
 
 
@@ -61,55 +72,88 @@ def drawn_samples(folder, count):
     return [item.sample for item in items if item.sample.exam == "phantom/slide-diagnosis"]
 
 
-def tumour_tiles(sample):
-    """Share of carcinoma in each tile of a slide, row by row."""
-    index = int(Path(sample.images[0].slide).stem.split("-")[-1])
-    truth = render_drawn(SEED, drawn_slide(SEED, index, SETTINGS)).tumour
-    side = SOURCE.grid.size
-    height, width = (length // side * side for length in truth.shape)
-    return truth[:height, :width].reshape(height // side, side, width // side, side).mean(axis=(1, 3)).ravel()
-
-
-def examined(samples, truth, encoder, work):
-    store = FeatureStore(work / "features", encoder.name)
-    start = time.perf_counter()
+def bags_of(samples, source, encoder, work, name):
+    """The features of each slide's tiles, by slide, through a store."""
+    store = FeatureStore(work / f"features {name}", encoder.name)
     for sample in samples:
         with open_slide(work / "slides" / sample.images[0].slide) as slide:
-            extract_features(slide, sample.images[0].slide, store, encoder, SOURCE)
-    seconds = time.perf_counter() - start
-    scores, chances, ratios = {}, {}, []
+            extract_features(slide, sample.images[0].slide, store, encoder, source)
+    return {sample.id: store.read(sample.images[0].slide) for sample in samples}
+
+
+def tumour_shares(sample, bag):
+    """Share of carcinoma in each tile of a bag."""
+    index = int(Path(sample.images[0].slide).stem.split("-")[-1])
+    truth = render_drawn(SEED, drawn_slide(SEED, index, SETTINGS)).tumour
+    return np.array([truth[y : y + h, x : x + w].mean() for x, y, w, h in bag.places])
+
+
+def examined(samples, bags, work):
+    scores, chances, ratios, groups = {}, {}, [], []
+    store = FeatureStore(work / "features tissue", StainStatistics.name)
     with tempfile.TemporaryDirectory() as scratch:
         for fold, (learning, held) in enumerate(folds(samples)):
             model, _ = train_slide_classifier(
                 learning,
-                lambda sample: store.read(sample.images[0].slide).features,
+                lambda sample: bags[sample.id].features,
                 SlideClassifyConfig(),
                 Path(scratch) / f"model-{fold}",
                 encoder=store.encoder,
             )
-            answers = FeatureAnswers(model, store, STYLE)
+            answers = FeatureAnswers(model, Held(store, bags, samples), STYLE)
             out = Path(scratch) / f"fold-{fold}.jsonl"
             told = evaluate(answers, held, answers.prompt, graded, out, EvaluateOptions("attention"))
             assert not told.failures
             for sample, row in zip(held, told.predictions, strict=True):
-                verdict = model.examine(store.read(sample.images[0].slide).features)
+                verdict = model.examine(bags[sample.id].features)
                 scores[sample.id], chances[sample.id] = row.grade.score, verdict.probabilities_k[1]
-                share = truth[samples.index(sample)]
-                if sample.answer == Choice(1):
-                    attention = verdict.attention_n
-                    ratios.append(attention[share > 0.1].mean() / attention[share == 0].mean())
-    groups = [sample.group for sample in samples]
-    accuracy = mean_interval([scores[sample.id] for sample in samples], groups, Bootstrap())
-    ratio = mean_interval(ratios, [s.group for s in samples if s.answer == Choice(1)], Bootstrap())
+                if sample.facts["tumour"]:
+                    share = tumour_shares(sample, bags[sample.id])
+                    if (share > 0.1).any() and (share == 0).any():
+                        here, rest = verdict.attention_n[share > 0.1], verdict.attention_n[share == 0]
+                        ratios.append(here.mean() / rest.mean())
+                        groups.append(sample.group)
+    patients = [sample.group for sample in samples]
+    accuracy = mean_interval([scores[sample.id] for sample in samples], patients, Bootstrap())
+    ratio = mean_interval(ratios, groups, Bootstrap())
     return {
         "slides": len(samples),
-        "patients": len(set(groups)),
+        "patients": len(set(patients)),
+        "tiles": round(float(np.mean([len(bag.places) for bag in bags.values()])), 1),
         "accuracy": [round(v, 3) for v in (accuracy.value, accuracy.low, accuracy.high)],
         "auc": round(auc([chances[s.id] for s in samples], [s.answer.index for s in samples]), 3),
-        "attention_tumour_over_rest": [round(v, 1) for v in (ratio.value, ratio.low, ratio.high)],
+        "attention_tumour_over_rest": [round(v, 2) for v in (ratio.value, ratio.low, ratio.high)],
         "least_ratio": round(min(ratios), 2),
-        "features_seconds": round(seconds, 1),
     }
+
+
+class Held:
+    """Bags that were read already, where a store is asked for."""
+
+    def __init__(self, store, bags, samples):
+        self.encoder = store.encoder
+        self._bags = {sample.images[0].slide: bags[sample.id] for sample in samples}
+
+    def read(self, slide):
+        """The bag of a slide."""
+        return self._bags[slide]
+
+
+def shuffled(samples):
+    """The same slides with the patients' labels dealt out anew."""
+    patients = sorted({sample.group: sample.answer for sample in samples}.items())
+    order = np.random.default_rng(0).permutation(len(patients))
+    dealt = {name: patients[k][1] for (name, _), k in zip(patients, order, strict=True)}
+    return [msgspec.structs.replace(sample, answer=dealt[sample.group]) for sample in samples]
+
+
+def best_single(samples, bags):
+    """The highest area under the curve of any statistic's largest value or mean over the tiles."""
+    labels = [sample.answer.index for sample in samples]
+    values = [np.asarray(bag.features, float) for bag in bags]
+    table = np.stack([np.concatenate([value.max(axis=0), value.mean(axis=0)]) for value in values])
+    found = [auc(column, labels) for column in table.T]
+    return max(max(value, 1 - value) for value in found)
 
 
 def folds(samples):

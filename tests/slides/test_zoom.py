@@ -308,7 +308,9 @@ def test_a_real_slide_and_its_dicom_twin_are_looked_at_alike():
         seen.append((look, [np.asarray(image).astype(int) for image in room.seen[1].images]))
     assert seen[0][0] == seen[1][0]
     for one, twin in zip(seen[0][1], seen[1][1], strict=True):
-        assert np.abs(one - twin).mean() < 1  # the twin has stored levels, the slide has not
+        # The twin is lossy anew and has coarse levels of its own: not equal, but in the same place.
+        apart = [np.abs(one - np.roll(twin, shift, axis=(0, 1))).mean() for shift in ((0, 0), (0, 1), (1, 0))]
+        assert apart[0] < 0.6 * min(apart[1:])
 
 
 def test_bounds_that_allow_nothing_are_refused():
