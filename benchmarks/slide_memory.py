@@ -1,7 +1,7 @@
 """How much memory the commands over slides take as the slide grows: each in a process of its own.
 
 Slides are generated (a mosaic of tissue on glass, levels 1, 4 and 16, 0.5 um/px). A figure is the peak of the
-command, MB; one that grows with the slide is a fault. Cells are not searched on the largest, for it takes half
+command, MB; one that grows with the slide is a fault. Cells are not searched on the largest: that takes half
 an hour.
 Usage: python benchmarks/slide_memory.py [--quick]
 """
