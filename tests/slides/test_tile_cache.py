@@ -57,3 +57,15 @@ def test_a_failure_is_not_kept_and_blocks_nobody():
         cache.take("a", fail)
     assert cache.take("a", lambda: None) is None
     assert cache.take("a", lambda: tile(1)) is not None
+
+
+def test_of_tiles_handed_out_in_full_a_few_are_kept():
+    cache = TileCache(10**6)
+    for key in range(30):
+        cache.take(key, lambda key=key: tile(key))
+        cache.used(key, 0.5)
+        assert cache.held == 300
+        cache.used(key, 0.5)
+        assert cache.held == 0
+    assert [key for key in range(30) if cache.find(key) is not None] == [28, 29]
+    cache.used("never seen", 1.0)

@@ -6,8 +6,6 @@ and their colours, which the directory states and a decoder would guess. Both go
 Source: TIFF Technical Note 2 (1995); Adobe's marker as in ITU-T T.872, section 6.5.3.
 """
 
-import cv2
-import numpy as np
 import simplejpeg
 
 from malpighi.errors import DataError
@@ -20,7 +18,6 @@ _ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SCAN, _APP0, _APP14 = 0xDA, 0xE0, 0xEE
 _HEAD = 1024
-_LANES = 32  # rows of other lengths are decoded faster with four bytes a pixel; the pixels are the same
 
 
 def states_colours(data: bytes) -> bool:
@@ -53,7 +50,7 @@ class Completion:
         jfif = tile.find(b"JFIF", 0, _HEAD) >= 0  # which is YCbCr by definition
         if tile.find(b"Adobe", 0, _HEAD) >= 0 or (jfif and self._rgb):
             return self._prefix + _unmarked(tile[2:])
-        return tile if jfif and not self._shared else self._prefix + tile[2:]
+        return tile if jfif and not self._shared else self._prefix + memoryview(tile)[2:]
 
 
 def decode_jpeg(data: bytes, size: Size, shrink: int = 1) -> Pixels:
@@ -74,8 +71,6 @@ def decode_jpeg(data: bytes, size: Size, shrink: int = 1) -> Pixels:
     found = _frame_size(data)
     if found != size:
         raise DataError(f"its JPEG states {found} px; expected {size}")
-    if shrink == 1 and size[0] % _LANES:
-        return np.asarray(cv2.cvtColor(simplejpeg.decode_jpeg(data, "RGBX"), cv2.COLOR_RGBA2RGB), np.uint8)
     least = (0, 0) if shrink == 1 else (size[1] // shrink, size[0] // shrink)
     rgb: Pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=least[0], min_width=least[1])
     return rgb

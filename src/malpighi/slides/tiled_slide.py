@@ -114,8 +114,11 @@ class TiledSlide(Slide):
             target = out[y0 - top : y1 - top, x0 - left : x1 - left]
             if tile is None:
                 target.fill(255)
-            else:
-                target[...] = tile[y0 - y : y1 - y, x0 - x : x1 - x]
+                continue
+            target[...] = tile[y0 - y : y1 - y, x0 - x : x1 - x]
+            if not whole:
+                share = (x1 - x0) * (y1 - y0) / ((last - x) * (end - y))
+                self._cache.used((grid.level, grid.shrink, column, row), share)
 
     def _kept(self, grid: _Grid, column: int, row: int, *, whole: bool) -> Pixels | None:
         """A tile, kept from before or decoded. One used in part is kept: a neighbour will want it."""
