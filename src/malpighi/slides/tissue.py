@@ -54,7 +54,7 @@ class TissueSettings(Settings, frozen=True):
 
     method: str = "otsu"
     mpp: float = STEP
-    longest: int = 2048
+    longest: int = 1536
     longest_unscaled: int = 1024
     least_piece: float = 800.0
     least_hole: float = 4000.0
