@@ -152,12 +152,23 @@ def test_a_plan_names_every_stage_and_runs_nothing(malpighi, tmp_path, monkeypat
 
 
 def test_a_plan_as_json(malpighi):
-    code, out, err = malpighi("plan", "mini", "--json", "--set", "reinforce.train.steps=7")
+    code, out, err = malpighi("plan", "mini", "--json", "--workers", 1, "--set", "reinforce.train.steps=7")
     told = json.loads(out)
     assert (code, err) == (0, "")
     assert [row["stage"] for row in told["stages"]] == list(mini().stages)
     assert told["stages"][4]["count"].startswith("2 adapters x 7 steps")
-    assert told["seconds"] == pytest.approx(sum(row["seconds"] for row in told["stages"]))
+    assert told["workers"] == 1
+    assert told["seconds"] == told["at_most"] == pytest.approx(sum(row["seconds"] for row in told["stages"]))
+
+
+def test_a_plan_for_several_processes_with_its_bound(malpighi):
+    _, out, _ = malpighi("plan", "controls", "--json", "--workers", 2)
+    told = json.loads(out)
+    assert told["workers"] == 2
+    assert told["seconds"] < sum(row["seconds"] for row in told["stages"])
+    assert told["at_most"] > told["seconds"]
+    _, out, _ = malpighi("plan", "controls", "--workers", 2)
+    assert "with every round of resampling) with 2 processes" in " ".join(out.split())
 
 
 def test_the_settings_with_their_sources(malpighi):

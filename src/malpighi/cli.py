@@ -119,18 +119,23 @@ def plan(
     work: Work = None,
     data: DataFolder = None,
     settings: Set = None,
+    workers: Workers = 0,
     as_json: Json = False,  # noqa: FBT002
 ) -> None:
     """Tell what a run would do and cost: stages, counts, tokens, time and memory. Runs nothing."""
+    from malpighi.pipeline.ahead import default_workers
     from malpighi.pipeline.folder import RunFolder
+    from malpighi.pipeline.plan import at_most, total
     from malpighi.pipeline.plan import plan as plan_of
-    from malpighi.pipeline.plan import total
 
     chosen, root = _chosen(recipe, work, data, settings)
     rows = plan_of(chosen, RunFolder(root))
-    seconds, gigabytes = total(rows)
+    workers = workers or default_workers(chosen.threads)
+    seconds, gigabytes = total(rows, workers)
+    most = at_most(rows, workers)
     if as_json:
-        _print_json({"stages": msgspec.to_builtins(rows), "seconds": seconds, "gigabytes": gigabytes})
+        told = {"workers": workers, "seconds": seconds, "at_most": most, "gigabytes": gigabytes}
+        _print_json({"stages": msgspec.to_builtins(rows)} | told)
         return
     shown = [
         {
@@ -147,7 +152,11 @@ def plan(
     console.print(
         table(f"{chosen.title} ({chosen.name}, size {chosen.size}) in {root}", shown, ("tokens", "memory"))
     )
-    console.print(f"To go: about {duration(seconds)}, {gigabytes:.1f} GB beside Python and torch. Estimates.")
+    resampled = f" (at most {duration(most)} with every round of resampling)" if most > seconds else ""
+    console.print(
+        f"To go: about {duration(seconds)}{resampled} with {workers} process{'es' * (workers > 1)}, "
+        f"{gigabytes:.1f} GB beside Python and torch. Estimates; a row is one process."
+    )
 
 
 @app.command()
