@@ -14,8 +14,8 @@ class TileCache:
     """Keeps what was used last; a tile that several threads want at once is decoded once.
 
     Of tiles that have been handed out in full only the last few are kept: whoever walks over a slide is done
-    with them. So a walk in bands needs room for one row of tiles, not two, and the memory of a tile is that
-    of one just used, which is still near the processor.
+    with them. So a walk in bands is served from one row of tiles, and the memory of a new tile is that of one
+    just used, which is still near the processor.
 
     Args:
         limit: bytes of pixels kept at most, beside the few.

@@ -153,7 +153,7 @@ class TiledSlide(Slide):
 
 
 def _two_rows(facts: SlideFacts) -> int:
-    """Bytes of two rows of level-0 tiles, what a walk in bands needs, within bounds.
+    """Bytes of two rows of level-0 tiles, what a walk in bands that overlap needs, within bounds.
 
     More would do harm: a full cache hands its memory on to the next tile, and new memory costs as much as a
     third of decoding.
