@@ -11,7 +11,10 @@ import malpighi
 HEAVY = {"torch", "torchvision", "transformers", "timm", "trl", "peft", "accelerate", "datasets"}
 # Models, the engine that runs them, training, and what stands on training.
 TORCH_ROOMS = ("malpighi.models", "malpighi.training", "malpighi.pipeline", "malpighi.recipes")
-TORCH_FILES = ("malpighi.inference.transformers_engine",)
+TORCH_FILES = tuple(
+    f"malpighi.inference.{name}"
+    for name in ("transformers_engine", "option_likelihood", "encoders", "tile_features", "slide_answer")
+)
 
 
 def light_modules() -> list[str]:
@@ -46,7 +49,7 @@ def test_help_loads_no_torch():
     assert "typer" in names
     assert not names & HEAVY
     assert "Usage" in result.stdout
-    for command in ("run", "plan", "status", "report", "ask", "route", "phantom", "data"):
+    for command in ("run", "plan", "status", "report", "ask", "route", "phantom", "data", "slide"):
         assert re.search(rf"^\W*{command} ", result.stdout, re.M), command
 
 

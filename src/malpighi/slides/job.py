@@ -300,7 +300,7 @@ def slide_id(path: Path) -> str:
 
     Example:
         >>> slide_id(Path("/data/a b.svs"))
-        'a-b-ea0f8dc7'
+        'a-b-ab251cd3'
     """
     where = digest(str(path.absolute()))[:8]
     stem = re.sub(r"[^\w.-]+", "-", path.stem).strip("-.").encode()[:80].decode(errors="ignore")
