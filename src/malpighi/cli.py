@@ -16,7 +16,7 @@ from rich.console import Console
 from malpighi.errors import ConfigError, UserError
 from malpighi.grading.published import Mode
 from malpighi.slide_cli import slide_app
-from malpighi.terminal import ConsoleListener, duration, failures_table, table
+from malpighi.terminal import ConsoleListener, duration, failures_table, log_width, table
 
 # Every command imports what it needs when it runs: `malpighi --help` must not wait for torch.
 # ruff: noqa: PLC0415
@@ -39,9 +39,7 @@ data_app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(slide_app, name="slide")
 
-console = Console()
-if not console.is_terminal:
-    console = Console(width=max(console.width, 120))  # a log file has no 80 columns to keep to
+console = log_width(Console())
 errors = Console(stderr=True)
 
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name, e.g. mini.")]

@@ -85,7 +85,7 @@ POOL = """
 import os, time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from malpighi.pipeline.ahead import die_with
+from malpighi.lifetime import die_with
 if __name__ == "__main__":
     with ProcessPoolExecutor(1, get_context("spawn"), die_with, (os.getpid(),)) as pool:
         print(pool.submit(os.getpid).result(), flush=True)

@@ -13,13 +13,14 @@ from PIL import Image
 
 from malpighi.errors import ConfigError, DataError, FormatVersionError, MissingScaleError
 from malpighi.geometry import Box, Frame, box_of
+from malpighi.slides.fingerprint import fingerprint
 from malpighi.slides.opening import open_slide
 from malpighi.slides.pieces import TissueMap
 from malpighi.slides.pyramid_view import FRAME_COLOUR, PyramidSettings, pyramid_view
 from malpighi.slides.selectors import Attention, Context, Novelty, Outside, best_apart, by_density
 from malpighi.slides.slide import Level, Slide, SlideFacts
 from malpighi.slides.view import ViewSettings, view
-from malpighi.slides.view_files import ViewFileSettings, fingerprint, read_sidecar, view_slide
+from malpighi.slides.view_files import ViewFileSettings, read_sidecar, view_slide
 
 
 class QuiltSlide(Slide):
@@ -275,12 +276,3 @@ def test_a_foreign_sidecar_is_refused(tmp_path):
     for name, error in (("a.json", DataError), ("b.json", FormatVersionError), ("none.json", DataError)):
         with pytest.raises(error):
             read_sidecar(tmp_path / name)
-
-
-def test_fingerprints_tell_files_and_folders_apart(tmp_path):
-    (tmp_path / "x").write_bytes(b"a" * 3_000_000)
-    (tmp_path / "y").write_bytes(b"a" * 2_999_999 + b"b")
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder/1.dcm").write_bytes(b"12")
-    marks = {fingerprint(tmp_path / name) for name in ("x", "y", "folder")}
-    assert len(marks) == 3

@@ -8,12 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from malpighi.errors import DataError, FormatVersionError
+from malpighi.slides.fingerprint import fingerprint
 from malpighi.slides.grid import GridSettings, make_grid, select, tiles_of
 from malpighi.slides.opening import open_slide
 from malpighi.slides.tile_table import (
     COLUMNS,
     Selected,
-    fingerprint,
     merge_tiles,
     read_tiles,
     settings_of,
@@ -90,22 +90,3 @@ def test_what_is_not_such_a_table_is_refused(made, tmp_path):
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(DataError, match="damaged"):
         read_tiles(path)
-
-
-def test_a_fingerprint_tells_files_apart(tmp_path):
-    rng = np.random.default_rng(1)
-    data = rng.bytes(3_000_000)
-    path = tmp_path / "a"
-    path.write_bytes(data)
-    first = fingerprint(path)
-    assert first == fingerprint(path)
-    for changed in (data[:-1], b"x" + data[1:], data[:-1] + b"x", data + b"x"):
-        path.write_bytes(changed)
-        assert fingerprint(path) != first
-    (tmp_path / "empty").write_bytes(b"")
-    folder = tmp_path / "dicom"
-    folder.mkdir()
-    (folder / "1.dcm").write_bytes(data)
-    one = fingerprint(folder)
-    (folder / "1.dcm").rename(folder / "2.dcm")
-    assert len({one, fingerprint(folder), fingerprint(tmp_path / "empty")}) == 3

@@ -29,8 +29,8 @@ from malpighi.records import (
     Text,
     Turn,
 )
+from malpighi.slides.fingerprint import fingerprint
 from malpighi.slides.opening import open_slide
-from malpighi.slides.tile_table import fingerprint
 
 VERSION = 1
 REQUIRED = ("slide", "label", "group")

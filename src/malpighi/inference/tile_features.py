@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from malpighi.errors import DataError
 from malpighi.inference.encoders import Encoder
 from malpighi.slides.features import BagFacts, FeatureStore
+from malpighi.slides.fingerprint import fingerprint
 from malpighi.slides.grid import Fractions, Grid, GridSettings, Tile, make_grid, select, tiles_of
 from malpighi.slides.slide import Pixels, Slide
-from malpighi.slides.tile_table import fingerprint
 from malpighi.slides.tiles import iterate_tiles
 
 

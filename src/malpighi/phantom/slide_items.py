@@ -29,7 +29,7 @@ from malpighi.records import (
     Text,
     Turn,
 )
-from malpighi.slides.tile_table import fingerprint
+from malpighi.slides.fingerprint import fingerprint
 
 VERSION = 1
 DIAGNOSES = ("no carcinoma", "carcinoma")

@@ -5,28 +5,25 @@ The run itself comes to the same work in its own order, finds it finished, and o
 ahead may fail or die without harm: the run then does the work itself, and shows what is wrong with it.
 """
 
-import ctypes
 import logging
 import os
 import signal
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 import torch
 
+from malpighi.lifetime import die_with
+
 Thing = TypeVar("Thing")
 
 log = logging.getLogger(__name__)
 
 _FRESH = get_context("spawn")  # a fork of a process that runs torch's threads may hang
-_PR_SET_PDEATHSIG = 1
-_SECONDS_BETWEEN_LOOKS = 0.2
 
 
 def default_workers(threads: int) -> int:
@@ -88,23 +85,3 @@ def _call(parent: int, function: Callable[..., Any], arguments: tuple[Any, ...])
     except Exception:
         log.exception("work ahead failed")
         sys.exit(1)
-
-
-def die_with(parent: int) -> None:
-    """Let this process end when its parent is gone, were it killed: none may work on in the run's folder.
-
-    Args:
-        parent: the parent's process id, as the parent told it.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-
-
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        with suppress(InterruptedError):
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
-    os._exit(1)

@@ -18,8 +18,8 @@ from malpighi.datasets.catalogue import ADAPTERS, find_datasets
 from malpighi.datasets.split import Member, SplitPlan, assign, rule_text
 from malpighi.datasets.windows import Window, cut
 from malpighi.errors import ConfigError, DataError
+from malpighi.lifetime import die_with
 from malpighi.phantom.batch import render_part
-from malpighi.pipeline.ahead import die_with
 from malpighi.pipeline.context import Context, StageResult
 from malpighi.pipeline.recipe import Data
 from malpighi.records import Boxes, Failure, Item, MaskRef, Sample

@@ -2,15 +2,14 @@
 
 import os
 import signal
-import threading
 from collections.abc import Callable
-from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from malpighi.errors import UserError
+from malpighi.lifetime import die_with
 
 _FRESH = get_context("spawn")  # a fork of a process with threads may hang
 _MENDABLE = 3
@@ -27,8 +26,6 @@ class Crew:
 
     def __init__(self, function: Callable[..., None], arguments: tuple[Any, ...], count: int) -> None:
         self._call = (function, arguments)
-        # Nothing is ever sent. The children hold the other end, and see this one close when we end.
-        self._theirs, self._ours = _FRESH.Pipe(duplex=False)
         self._told, self._tell = _FRESH.Pipe(duplex=False)
         self._processes = [self._start() for _ in range(count)]
 
@@ -53,27 +50,20 @@ class Crew:
         for process in self._processes:
             process.kill()
             process.join()
-        for end in (self._theirs, self._ours, self._told, self._tell):
+        for end in (self._told, self._tell):
             end.close()
 
     def _start(self) -> BaseProcess:
-        process = _FRESH.Process(target=_run, args=(self._theirs, self._tell, *self._call), daemon=True)
+        process = _FRESH.Process(target=_run, args=(os.getpid(), self._tell, *self._call), daemon=True)
         process.start()
         return process
 
 
-def _run(parent: Connection, tell: Connection, function: Callable[..., None], arguments: Any) -> None:
+def _run(parent: int, tell: Connection, function: Callable[..., None], arguments: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
-    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+    die_with(parent)
     try:
         function(*arguments)
     except UserError as error:
         tell.send(str(error))
         raise SystemExit(_MENDABLE) from error
-
-
-def _die_with(parent: Connection) -> None:
-    """End this process when its parent is gone, were it killed: none may work on behind its back."""
-    with suppress(EOFError, OSError):
-        parent.recv()
-    os._exit(1)

@@ -3,7 +3,6 @@
 Columns that every table has are listed in `COLUMNS`; quality scores follow, one float32 column each.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from malpighi.durable import replacing
 from malpighi.errors import DataError, FormatVersionError
+from malpighi.slides.fingerprint import fingerprint
 from malpighi.slides.grid import Boxes, GridSettings, Picture, Tile
 from malpighi.slides.slide import Slide
 
@@ -39,7 +39,6 @@ COLUMNS = pa.schema(
         pa.field("damage", pa.int32()),  # stored tiles under it that cannot be read; null where not looked at
     ]
 )
-_SAMPLES, _SAMPLE_BYTES = 16, 65_536
 
 
 class Selected(msgspec.Struct, frozen=True):
@@ -155,29 +154,6 @@ def tiles_in(table: pa.Table) -> Iterator[Tile]:
     for batch in table.select(list(Tile._fields)).to_batches(max_chunksize=4096):
         columns = [batch.column(name).to_pylist() for name in Tile._fields]
         yield from (Tile(*row) for row in zip(*columns, strict=True))
-
-
-def fingerprint(path: Path) -> str:
-    """What tells a slide file from another: SHA-256 over its length and 16 pieces of 64 KiB of it.
-
-    A whole slide takes minutes to hash; this takes milliseconds. It tells files apart, it does not prove that
-    no byte changed. Of a folder (DICOM), over the names and pieces of all its files.
-
-    Returns:
-        64 hexadecimal characters.
-    """
-    total = hashlib.sha256()
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    for file in files:
-        if path.is_dir():
-            total.update(file.relative_to(path).as_posix().encode() + b"\0")
-        length = file.stat().st_size
-        total.update(length.to_bytes(8, "little"))
-        with file.open("rb") as data:
-            for number in range(_SAMPLES):
-                data.seek(max(length - _SAMPLE_BYTES, 0) * number // (_SAMPLES - 1))
-                total.update(data.read(_SAMPLE_BYTES))
-    return total.hexdigest()
 
 
 def _meta(settings: GridSettings) -> Mapping[bytes, bytes]:

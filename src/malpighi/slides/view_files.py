@@ -10,6 +10,7 @@ from PIL import Image
 from malpighi.config import digest
 from malpighi.durable import mending, replacing
 from malpighi.errors import ConfigError, DataError, FormatVersionError
+from malpighi.slides.fingerprint import fingerprint
 from malpighi.slides.pyramid_view import PyramidSettings, pyramid_view
 from malpighi.slides.selectors import Selector, by_density
 from malpighi.slides.slide import Slide
@@ -19,7 +20,6 @@ from malpighi.slides.view_map import ViewMap
 FORMAT = 1
 """Raise when the sidecar changes."""
 
-_EDGE = 2**20
 _PNG_EFFORT = 1
 
 
@@ -160,24 +160,6 @@ def read_sidecar(path: Path) -> Sidecar:
         return msgspec.convert(found, Sidecar)
     except (OSError, msgspec.DecodeError, msgspec.ValidationError) as error:
         raise DataError(f"{path} is not the sidecar of a view: {error}") from error
-
-
-def fingerprint(path: Path) -> str:
-    """Hash that tells one slide from another without reading gigabytes: SHA-256, 32 hexadecimal characters.
-
-    Over the size and the first and last MiB of the file, or of each file of a folder in order of its name. A
-    change in the middle that keeps the size is not seen.
-    """
-    sha = hashlib.sha256()
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    for file in files:
-        size = file.stat().st_size
-        sha.update(str(size).encode())
-        with file.open("rb") as stream:
-            sha.update(stream.read(_EDGE))
-            stream.seek(max(size - _EDGE, 0))
-            sha.update(stream.read(_EDGE))
-    return sha.hexdigest()[:32]
 
 
 def _write(out: Path, name: str, rgb: Pixels, quality: int) -> tuple[str, str]:
