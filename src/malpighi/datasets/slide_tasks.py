@@ -33,6 +33,8 @@ from malpighi.slides.fingerprint import fingerprint
 from malpighi.slides.opening import open_slide
 
 VERSION = 1
+TABLE = "slides.csv"
+UNSTATED = "not stated"
 REQUIRED = ("slide", "label", "group")
 OPTIONAL = ("question", "task", "options", "exam", "split", "mpp", "organ", "stain")
 QUESTIONS = {
@@ -58,12 +60,14 @@ class SlideTable:
         folder: that the slides lie in, or folders below it.
         licence: as the source states it.
         table: the CSV file; `slides.csv` in the folder where None.
+        root: what the paths in records are relative to; the folder where None.
     """
 
     name: str
     folder: Path
     licence: str
     table: Path | None = None
+    root: Path | None = None
 
     def read(self, plan: SplitPlan | None = None) -> Iterator[Item | Failure]:
         """Samples and failures, row by row; every slide is opened once to see that it is one.
@@ -74,7 +78,7 @@ class SlideTable:
         Raises:
             DataError: at the first step, where the table is missing or empty, or a column missing or unknown.
         """
-        rows = _rows(self.table or self.folder / "slides.csv")
+        rows = _rows(self.table or self.folder / TABLE)
         faults = {number: _fault(row) for number, row in enumerate(rows)}
         good = [row for number, row in enumerate(rows) if not faults[number]]
         labels = _labels(good)
@@ -95,6 +99,10 @@ class SlideTable:
             except DataError as error:
                 yield Failure(name, STAGE, str(error))
 
+    def __len__(self) -> int:
+        """Rows of the table; raises as the first step of `read`."""
+        return len(_rows(self.table or self.folder / TABLE))
+
     def _id(self, row: dict[str, str]) -> str:
         asked = f":{digest(row['question'])[:8]}" if row["question"] else ""
         return f"{self.name}/{row['slide']}:{_exam(row)}{asked}"
@@ -104,7 +112,10 @@ class SlideTable:
         key = f"{row['slide']}|{row['mpp']}"
         if key not in known:
             try:
-                known[key] = slide_ref(self.folder, row["slide"], _number(row["mpp"]))
+                root = self.root or self.folder
+                path = self.folder / row["slide"]
+                slide = path.relative_to(root) if path.is_relative_to(root) else path
+                known[key] = slide_ref(root, slide.as_posix(), _number(row["mpp"]))
             except DataError as error:
                 known[key] = str(error)
         found = known[key]
@@ -134,6 +145,16 @@ class SlideTable:
             licence=self.licence,
             provenance=Provenance("adapter:slide-table", VERSION),
         )
+
+
+def find_tables(folder: Path) -> dict[str, SlideTable]:
+    """Data sets of slides in a folder, or the folder itself, by name; records are relative to `folder`."""
+    places = [folder, *sorted(folder.glob("*/"))]
+    return {
+        place.resolve().name: SlideTable(place.resolve().name, place, UNSTATED, root=folder)
+        for place in places
+        if (place / TABLE).is_file()
+    }
 
 
 def slide_ref(folder: Path, slide: str, mpp: float | None = None) -> ImageRef:

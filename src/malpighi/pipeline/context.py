@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,18 +11,29 @@ import numpy as np
 from malpighi.corpus import Corpus
 from malpighi.geometry import Box, Size
 from malpighi.grading.grade import Reading, dice_ceiling, grade
+from malpighi.inference.slide_views import SlideViews
 from malpighi.models.pictures import Pictures
 from malpighi.models.prompt import Prompt
 from malpighi.models.segmenter import Segmenter, load_segmenter
 from malpighi.pipeline.folder import RunFolder
 from malpighi.pipeline.recipe import Data, Recipe
 from malpighi.records import Failure, Grade, MaskRef, Sample, Split
+from malpighi.slides.steps import tissue_map
+from malpighi.slides.tissue import TissueSettings
+
+SLIDES = "slides"
+"""Folder of the data stage that phantom slides are drawn into."""
 
 Tell = Callable[[int, int, str], None]
 
 
 def _unheard(done: int, total: int, text: str) -> None:
     """Says nothing."""
+
+
+def slide_root(stage: Data, work: Path) -> Path:
+    """What the paths of slides in the corpus are relative to; `work` is the stage's folder."""
+    return Path(stage.folder) if stage.folder else work / SLIDES
 
 
 class StageResult(NamedTuple):
@@ -60,13 +71,20 @@ class Context:
     @cached_property
     def corpus(self) -> Corpus:
         """The corpus that the data stage filled."""
-        name = next(name for name, stage in self.recipe.stages.items() if isinstance(stage, Data))
-        return Corpus.open(self.folder.stage(name) / "corpus")
+        return Corpus.open(self.folder.stage(self._data[0]) / "corpus")
 
     @cached_property
     def pictures(self) -> Pictures:
-        """Opens images of the corpus at the model's resolution."""
-        return Pictures(self.corpus.image_bytes, self.recipe.prompt)
+        """Opens images of the corpus, and makes views of slides, at the model's resolution."""
+        name, stage = self._data
+        root = slide_root(stage, self.folder.stage(name))
+        views = SlideViews(root, tissue=partial(tissue_map, settings=TissueSettings()))
+        return Pictures(self.corpus.image_bytes, self.recipe.prompt, show=views.show)
+
+    @property
+    def _data(self) -> tuple[str, Data]:
+        stages = self.recipe.stages.items()
+        return next((name, stage) for name, stage in stages if isinstance(stage, Data))
 
     @cached_property
     def segmenter(self) -> Segmenter | None:

@@ -15,29 +15,29 @@ import msgspec
 from malpighi.corpus import Corpus
 from malpighi.datasets.adapter import image_files
 from malpighi.datasets.catalogue import ADAPTERS, find_datasets
+from malpighi.datasets.slide_tasks import TABLE, UNSTATED, SlideTable, find_tables
 from malpighi.datasets.split import Member, SplitPlan, assign, rule_text
 from malpighi.datasets.windows import Window, cut
 from malpighi.errors import ConfigError, DataError
 from malpighi.lifetime import die_with
-from malpighi.phantom.batch import render_part
-from malpighi.pipeline.context import Context, StageResult
+from malpighi.phantom.batch import parts_of, render_part
+from malpighi.pipeline.context import Context, StageResult, slide_root
 from malpighi.pipeline.recipe import Data
 from malpighi.records import Boxes, Failure, Item, MaskRef, Sample
 
 log = logging.getLogger(__name__)
 
 PHANTOM = "phantom"
-PER_PART = 60
 
 
 def run_data(context: Context, stage: Data, work: Path) -> StageResult:
     """Fill `work/corpus`; an attempt that was killed starts over, since a corpus is committed as a whole."""
-    shutil.rmtree(work / "corpus", ignore_errors=True)
+    shutil.rmtree(work / "corpus", ignore_errors=True)  # slides that are drawn already are taken as they are
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     left_out: dict[str, Counter[str]] = defaultdict(Counter)
     failures: list[Failure] = []
     with Corpus.create(work / "corpus") as corpus:
-        for done, total, name, item in _items(context, stage):
+        for done, total, name, item in _items(context, stage, work):
             context.tell(done, total, name)
             if isinstance(item, Failure):
                 corpus.fail(item)
@@ -75,25 +75,45 @@ def listing(folder: Path) -> list[tuple[str, int]]:
 def expected_counts(stage: Data) -> tuple[int, int]:
     """(images, questions) that the stage will find, from settings and file names."""
     if not stage.folder:
-        # A cell is asked for its category, description, outline, two observations and an open question.
-        return stage.phantom.cells + stage.phantom.regions, 6 * stage.phantom.cells + stage.phantom.regions
+        # A cell is asked for its category, description, outline, two observations and an open question; a
+        # slide for its diagnosis, ink, focus and caption.
+        drawn = stage.phantom
+        return drawn.cells + drawn.regions + drawn.slides, 6 * drawn.cells + drawn.regions + 4 * drawn.slides
     listing(Path(stage.folder))
-    sets = find_datasets(stage.folder)
-    images = sum(len(image_files(folder)) for folder in sets.values())
+    sets, tables = _sets(stage)
+    images = sum(len(image_files(folder)) for folder in sets.values()) + sum(map(len, tables.values()))
     return images, images
 
 
-def _items(context: Context, stage: Data) -> Iterator[tuple[int, int, str, Item | Failure]]:
+def _sets(stage: Data) -> tuple[dict[str, Path], dict[str, SlideTable]]:
+    """The data sets of pictures in the stage's folder, and those of slides.
+
+    Raises:
+        DataError: neither is there.
+    """
+    tables = find_tables(Path(stage.folder))
+    try:
+        return find_datasets(stage.folder), tables
+    except DataError as error:
+        if tables:
+            return {}, tables
+        raise DataError(f"{error}, or one of slides with a table {TABLE}") from error
+
+
+def _items(context: Context, stage: Data, work: Path) -> Iterator[tuple[int, int, str, Item | Failure]]:
     """(units done, units in all, data set, item or failure)."""
     plan = SplitPlan(*stage.fractions, seed=context.recipe.seed)
     if not stage.folder:
-        yield from _phantom(context, stage, plan)
+        yield from _phantom(context, stage, plan, work)
         return
-    folders = find_datasets(stage.folder)
+    folders, tables = _sets(stage)
+    total = len(folders) + len(tables)
     for index, (name, folder) in enumerate(folders.items()):
         for item in ADAPTERS[name].read(folder, plan):
             pieces = _pieces(item, stage.windows.get(name, 0))
-            yield from ((index, len(folders), name, piece) for piece in pieces)
+            yield from ((index, total, name, piece) for piece in pieces)
+    for index, (name, table) in enumerate(tables.items(), len(folders)):
+        yield from ((index, total, name, item) for item in table.read(plan))
 
 
 def _pieces(item: Item | Failure, side: int) -> Iterator[Item | Failure]:
@@ -104,45 +124,59 @@ def _pieces(item: Item | Failure, side: int) -> Iterator[Item | Failure]:
 
 
 def _phantom(
-    context: Context, stage: Data, plan: SplitPlan
+    context: Context, stage: Data, plan: SplitPlan, work: Path
 ) -> Iterator[tuple[int, int, str, Item | Failure]]:
-    wanted = stage.phantom
-    parts = [
-        (kind, context.recipe.seed, first, min(PER_PART, count - first))
-        for kind, count in (("cells", wanted.cells), ("regions", wanted.regions))
-        for first in range(0, count, PER_PART)
-    ]
+    counts = {"cells": stage.phantom.cells, "regions": stage.phantom.regions, "slides": stage.phantom.slides}
+    total = sum(counts.values())
+    parts = parts_of(counts, context.recipe.seed, slide_root(stage, work))
     items: list[Item] = []
     # Fresh processes: a fork of a process that runs torch's threads may hang.
     processes = min(os.cpu_count() or 1, len(parts) or 1)
     with ProcessPoolExecutor(processes, get_context("spawn"), die_with, (os.getpid(),)) as pool:
-        for done, rendered in enumerate(pool.map(render_part, parts), 1):
+        done = 0
+        for part, rendered in zip(parts, pool.map(render_part, parts), strict=True):
             items += rendered
-            context.tell(done * PER_PART, len(parts) * PER_PART, "rendering")
+            done += part.count
+            context.tell(done, total, "rendering")
     splits = assign((Member(item.sample.group, item.sample.scale) for item in items), plan)
     for item in items:
         sample = msgspec.structs.replace(item.sample, split=splits[item.sample.group])
-        yield len(parts) * PER_PART, len(parts) * PER_PART, PHANTOM, Item(sample, item.blobs)
+        yield total, total, PHANTOM, Item(sample, item.blobs)
 
 
 def _boxes(sample: Sample) -> int:
     return len(sample.answer.boxes) if isinstance(sample.answer, Boxes | MaskRef) else 0
 
 
+def _facts(name: str) -> dict[str, Any]:
+    if name == PHANTOM:
+        return {
+            "title": "synthetic cells, regions and slides with exact ground truth",
+            "licence": "Apache-2.0 (generated)",
+            "use": "any",
+            "split_rule": rule_text("phantom patient"),
+            "traps": ["synthetic: shows that the parts work, not how models do"],
+        }
+    adapter = ADAPTERS.get(name)
+    if adapter is None:
+        rule = f"the table's where it names one; else: {rule_text('group of the table')}"
+        about = {"title": f"slides of {TABLE}", "licence": UNSTATED, "use": "as its owner allows"}
+        return about | {"split_rule": rule, "traps": []}
+    return {
+        "title": adapter.title,
+        "licence": adapter.licence,
+        "use": adapter.use,
+        "split_rule": adapter.split_rule,
+        "traps": list(adapter.traps),
+    }
+
+
 def _about(
     name: str, counts: Counter[str], left_out: Counter[str], failures: list[Failure]
 ) -> dict[str, Any]:
     """What the report says of a data set."""
-    adapter = ADAPTERS.get(name)
-    return {
+    return _facts(name) | {
         "name": name,
-        "title": adapter.title if adapter else "synthetic cells and regions with exact ground truth",
-        "licence": adapter.licence if adapter else "Apache-2.0 (generated)",
-        "use": adapter.use if adapter else "any",
-        "split_rule": adapter.split_rule if adapter else rule_text("phantom patient"),
-        "traps": list(adapter.traps)
-        if adapter
-        else ["synthetic: shows that the parts work, not how models do"],
         "counts": dict(counts),
         "left_out": dict(left_out),
         "failed": sum(failure.id.startswith(f"{name}/") for failure in failures),

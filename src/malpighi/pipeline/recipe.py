@@ -24,17 +24,20 @@ class Phantom(Settings, frozen=True):
     Attributes:
         cells: pictures of single cervical cells; each gives one to three questions.
         regions: pictures of H&E-like regions.
+        slides: whole slides, drawn into files.
     """
 
     cells: int
     regions: int
+    slides: int = 0
 
 
 class Data(Settings, frozen=True, kw_only=True, tag="data"):
     """Stage: fill the corpus, from a folder of data sets or from the phantom.
 
     Attributes:
-        folder: a data set, or a folder of data sets; "" renders the phantom instead.
+        folder: a data set, or a folder of data sets; "" renders the phantom instead. A folder with a
+            `slides.csv` is one of whole slides; see `datasets.slide_tasks`.
         phantom: how much to render when there is no folder.
         fractions: share of train, validation and test; groups stay whole.
         windows: data set -> side in px of the windows its images are cut into.

@@ -165,4 +165,7 @@ def _cases(context: Context, stage: Report, rows: list[Prediction], table: Resul
 
 
 def _image(context: Context, sample: Sample) -> Any:
-    return decode_image(context.corpus.image_bytes(sample.images[0].key))
+    ref = sample.images[0]
+    if ref.unmade:  # a slide: what the models saw of it
+        return context.pictures.prompt(sample).images[0]
+    return decode_image(context.corpus.image_bytes(ref.key))

@@ -79,7 +79,7 @@ def smartpath(
             family=family, system="smartpath", budgets={Scale.CELL: 256, Scale.ROI: 256, Scale.SLIDE: 1024}
         ),
         stages={
-            "data": Data(folder=data, phantom=Phantom(cells=72, regions=72), max_boxes=40),
+            "data": Data(folder=data, phantom=Phantom(cells=72, regions=72, slides=24), max_boxes=40),
             "build": Build(weights=weights, size=TinySize()),
             "supervise": Supervised(
                 start="build",
