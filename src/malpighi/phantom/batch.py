@@ -18,14 +18,14 @@ class Part(NamedTuple):
         kind: one of `PER_PART`.
         seed: of the phantom.
         first: index of the first picture.
-        count: pictures.
+        number: of pictures.
         slides: folder that slides are drawn into.
     """
 
     kind: str
     seed: int
     first: int
-    count: int
+    number: int
     slides: Path
 
 
@@ -41,6 +41,6 @@ def parts_of(counts: dict[str, int], seed: int, slides: Path) -> list[Part]:
 def render_part(part: Part) -> list[Item]:
     """The items of a task; slides lie in its folder afterwards."""
     if part.kind == "slides":
-        return list(slide_items(part.slides, part.seed, part.count, first=part.first))
+        return list(slide_items(part.slides, part.seed, part.number, first=part.first))
     items = cell_items if part.kind == "cells" else region_items
-    return list(items(part.seed, part.count, first=part.first))
+    return list(items(part.seed, part.number, first=part.first))

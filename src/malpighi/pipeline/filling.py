@@ -136,7 +136,7 @@ def _phantom(
         done = 0
         for part, rendered in zip(parts, pool.map(render_part, parts), strict=True):
             items += rendered
-            done += part.count
+            done += part.number
             context.tell(done, total, "rendering")
     splits = assign((Member(item.sample.group, item.sample.scale) for item in items), plan)
     for item in items:
