@@ -27,17 +27,27 @@ STAGE = "data"
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
 
 
+class Picture(NamedTuple):
+    """An image that was read and found whole; no blob for a slide, of which nothing is stored."""
+
+    ref: ImageRef
+    blob: Blob | None
+
+
 @dataclass(frozen=True)
 class Entry:
     """An image of a data set, as known from file names and indexes alone.
 
     Attributes:
         name: id below the data set's name.
-        path: the image file.
+        path: the image file, or the file that holds the image.
         group: what may never straddle a split.
         label: what the split is balanced over.
         split: from official lists; None until a rule is applied.
         detail: what else the layout's reader needs.
+        more: further image files that the same questions are about, in order.
+        load: reads the image where it is not a file of its own but a slide, a row of an array or of a table;
+            raises DataError.
     """
 
     name: str
@@ -46,6 +56,8 @@ class Entry:
     label: str = ""
     split: Split | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
+    more: tuple[Path, ...] = ()
+    load: Callable[[], Picture] | None = None
 
 
 class Survey(NamedTuple):
@@ -53,13 +65,6 @@ class Survey(NamedTuple):
 
     entries: list[Entry]
     failures: list[tuple[str, str]]
-
-
-class Picture(NamedTuple):
-    """An image that was read and found whole."""
-
-    ref: ImageRef
-    blob: Blob
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,9 @@ class Adapter:
         survey: lists a folder; raises DataError where index or folders are missing.
         ask: the questions about one image; raises DataError where the image cannot be used.
         version: raised when the records that this adapter makes change.
+        access: how one gets it: `open`, or what must be asked for first.
+        repeats: whether entries of the same bytes are kept, because each asks something else of its image;
+            the group must then hold them together.
     """
 
     name: str
@@ -126,6 +134,8 @@ class Adapter:
     survey: Callable[[Path], Survey]
     ask: Callable[[Entry, Picture], Iterator[Asked | tuple[str, str]]]
     version: int = 1
+    access: str = "open"
+    repeats: bool = False
 
     def read(
         self, folder: str | Path, plan: SplitPlan | None = None, *, drop_duplicates: bool = True
@@ -150,7 +160,7 @@ class Adapter:
             raise DataError(f"{self.name}: no usable image in {folder}; expected {self.layout}{first}")
         yield from (self._failure(name, reason) for name, reason in failures)
         names: set[str] = set()
-        by_key: dict[str, str] | None = {} if drop_duplicates else None
+        by_key: dict[str, str] | None = {} if drop_duplicates and not self.repeats else None
         for entry in self._split(entries, plan or SplitPlan()):
             if entry.name in names:
                 yield self._failure(entry.name, f"another file has this id; {entry.path.name} is left out")
@@ -160,13 +170,14 @@ class Adapter:
 
     def _read_entry(self, entry: Entry, by_key: dict[str, str] | None) -> Iterator[Item | Failure]:
         try:
-            picture = read_picture(entry.path)
+            picture = entry.load() if entry.load else read_picture(entry.path)
+            more = [read_picture(path) for path in entry.more]
             twin = by_key.setdefault(picture.ref.key, entry.name) if by_key is not None else entry.name
             if twin != entry.name:
                 raise DataError(f"same bytes as {self.name}/{twin}; left out")
             for asked in self.ask(entry, picture):
                 if isinstance(asked, Asked):
-                    yield self._item(entry, picture, asked)
+                    yield self._item(entry, (picture, *more), asked)
                 else:
                     yield self._failure(entry.name + asked[0], asked[1])
         except DataError as error:
@@ -177,14 +188,14 @@ class Adapter:
         for entry in entries:
             yield replace(entry, split=splits[entry.group])
 
-    def _item(self, entry: Entry, picture: Picture, asked: Asked) -> Item:
+    def _item(self, entry: Entry, pictures: Sequence[Picture], asked: Asked) -> Item:
         sample = Sample(
             id=f"{self.name}/{entry.name}{asked.suffix}",
             dataset=self.name,
             exam=f"{self.name}/{asked.what}",
             task=asked.task,
             scale=self.scale,
-            images=(picture.ref,),
+            images=tuple(picture.ref for picture in pictures),
             turns=(Turn("user", asked.text),),
             answer=asked.answer,
             options=asked.options,
@@ -195,7 +206,8 @@ class Adapter:
             licence=self.licence,
             provenance=Provenance(f"adapter:{self.name}", self.version),
         )
-        return Item(sample, (picture.blob, *asked.blobs))
+        blobs = (picture.blob for picture in pictures if picture.blob is not None)
+        return Item(sample, (*blobs, *asked.blobs))
 
     def _failure(self, name: str, reason: str) -> Failure:
         return Failure(f"{self.name}/{name}", STAGE, reason)
