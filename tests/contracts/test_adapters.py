@@ -31,7 +31,16 @@ from malpighi.records import (
     to_json,
 )
 
-NAMES = list(ADAPTERS)
+NAMES = [
+    "herlev",
+    "lbc_cytology",
+    "crc_val_he_7k",
+    "lc25000",
+    "bccd",
+    "dsb2018_he",
+    "ebhi_seg",
+    "pathology_atlas",
+]
 SIZE = (64, 48)
 ACCENT = "tümör-é"
 
