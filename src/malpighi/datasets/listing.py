@@ -1,4 +1,4 @@
-"""What layouts of folders and lists have in common: where a data set begins, and what a file's place says of it."""
+"""What layouts of folders and lists share: where a data set begins, and what a file's place says of it."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -31,11 +31,11 @@ class Place(NamedTuple):
 
 
 Placing = Callable[[PurePosixPath], Place | str | None]
-"""From a file's path to its place, to the reason why it cannot be used, or to None where it is no part of the exam."""
+"""From a file's path to its place, to why it cannot be used, or to None where it is no part of the exam."""
 
 
 def root_of(folder: Path, top: str, holds: Sequence[str]) -> Path:
-    """The folder that a data set begins in: `top` below `folder`, or `folder` itself, as archives unpack both ways.
+    """The folder that a data set begins in: `top` below `folder`, or `folder`; archives unpack both ways.
 
     Args:
         folder: the data set's own.
@@ -89,6 +89,17 @@ def joined(surveys: Iterable[Survey], failures: Iterable[tuple[str, str]] = ()) 
         whole.entries.extend(survey.entries)
         whole.failures.extend(survey.failures)
     return whole
+
+
+def stem_of(file: str, row: int) -> str:
+    """The id of an image that a list names: the path without its ending; the row's number where it has none.
+
+    Example:
+        >>> stem_of("train/a.1.JPG", 3), stem_of("", 3), stem_of("/", 3)
+        ('train/a.1', 'row 3', 'row 3')
+    """
+    path = PurePosixPath(file)
+    return str(path.with_suffix("")) if path.name else f"row {row}"
 
 
 def one_of(found: str, names: Iterable[str]) -> str:

@@ -16,7 +16,8 @@ _STARTS = {"HSIL": "HSIL", "LSIL": "LSIL", "NILM": "NILM", "NIL": "NILM"}
 def survey_bmt(folder: Path) -> Survey:
     """Survey of one flat folder, or of a folder per class.
 
-    The first letters of the file's name, or of its folder's, are the class. Copies with drawn annotations lie in folders whose name says so, and are passed over.
+    The first letters of the file's name, or of its folder's, are the class. Copies with drawn annotations
+    lie in folders whose name says so, and are passed over.
     """
     return survey_places(folder, _place)
 

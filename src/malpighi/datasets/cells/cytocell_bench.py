@@ -1,7 +1,8 @@
 """CytoCell-Bench: six Bethesda categories of single cells. Singpath-VL's exam CytoCell-Bench (Table 4).
 
-The report publishes the counts and nothing of the layout, so both layouts here are our proposal: a folder per
-category, or `CytoCell-Bench.json` with the fields `image_name` and `label` of its sister Singpath-CytoText.
+The report prints counts and no layout. The data set's page lists a file `CytoCell-Bench.json` whose form is
+not stated. Both layouts here are our proposal: that file as a list of records with `image_name` and `label`,
+as in its sister Singpath-CytoText, or a folder per category.
 """
 
 from pathlib import Path, PurePosixPath
@@ -49,8 +50,8 @@ cytocell_bench = Adapter(
     counts=dict(zip(CATEGORIES, _COUNTS, strict=True)),
     split_rule=rule_text("slide (first part of the image's name; the image itself where it has none)"),
     traps=(
-        "The layout is proposed: the report prints counts only, and which cells were trained on is not "
-        "published.",
+        "The layout is proposed here: neither report nor data set page states one, and which cells were "
+        "trained on is not published.",
         "The published 'accuracy' of a category is its recall, and 'Avg' their mean: compare balanced "
         "accuracy.",
         "Two models reach 100.0 for NILM, as if something other than the cell told them: read the confusion "

@@ -64,7 +64,7 @@ def survey_morphopercept(folder: Path) -> Survey:
 
 
 def ask_criteria(entry: Entry, _: Picture) -> Iterator[Asked | tuple[str, str]]:
-    """One question per criterion; a row that cannot be used or repeats a criterion is a failure of its own."""
+    """One question per criterion; a row that is faulty or repeats a criterion is a failure of its own."""
     asked: set[str] = set()
     for criterion, label in entry.detail["rows"]:
         if criterion not in CRITERIA:

@@ -12,14 +12,17 @@ from malpighi.errors import DataError
 CATEGORIES = ("NILM", "ASC-US", "LSIL", "ASC-H", "HSIL", "AGC")
 
 
-def survey_records(root: Path, index: str, read: Callable[[dict[str, Any]], Mapping[str, Any]]) -> Survey:
+Reading = Callable[[dict[str, Any]], Mapping[str, Any]]
+
+
+def survey_records(root: Path, index: str, read: Reading) -> Survey:
     """Survey of the images that a list names by `image_name`, wherever below `root` they lie.
 
     Args:
         root: that list and images lie below.
         index: name of the list.
-        read: what to keep of a record; its `label`, where there is one, is the entry's. Raises DataError where
-            the record cannot be used.
+        read: what to keep of a record; its `label`, where there is one, is the entry's. Raises DataError
+            where the record cannot be used.
 
     Raises:
         DataError: the list is missing or no list of objects.

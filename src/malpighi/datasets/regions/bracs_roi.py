@@ -1,4 +1,4 @@
-"""BRACS, its regions of interest: seven lesions of the breast. SmartPath-R1's exam BRACS asks whole slides instead."""
+"""BRACS, regions of interest: seven lesions of the breast. SmartPath-R1's exam BRACS is of whole slides."""
 
 import re
 from pathlib import Path, PurePosixPath

@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from malpighi.datasets.adapter import Adapter, Survey
 from malpighi.datasets.class_folders import ask_class
 from malpighi.datasets.listing import Place, absent, joined, root_of, survey_places
+from malpighi.datasets.split import rule_text
 from malpighi.records import Scale
 
 TOP = "BreaKHis_v1/histology_slides/breast"
@@ -17,7 +18,7 @@ _KINDS = {"B": "benign", "M": "malignant"}
 
 
 def survey_breakhis(folder: Path) -> Survey:
-    """Survey of `{benign,malignant}/SOB/<subtype>/<slide>/<magnification>/<image>`, however deep the slides lie.
+    """Survey of `{benign,malignant}/SOB/<subtype>/<slide>/<magnification>/<image>`, at whatever depth.
 
     Raises:
         DataError: neither class folder.
@@ -47,7 +48,7 @@ breakhis = Adapter(
     organ="breast",
     stain="H&E",
     counts=dict(zip(CLASSES.values(), (2480, 5429), strict=True)),
-    split_rule="by case (year and slide number, without the letters of its blocks), balanced over classes, seeded",
+    split_rule=rule_text("case (year and slide number, without the letters of its blocks)"),
     traps=(
         "SmartPath-R1 tests on the last fifth of each shuffled class, 1,582 of 7,909 images: patients and "
         "fields are on both sides. That is harmless for a model that never trains here, and no split to "

@@ -1,10 +1,10 @@
 """Chaoyang: colon tissue, labelled by three pathologists. SmartPath-R1's exam Chaoyang (Table 5)."""
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from malpighi.datasets.adapter import Adapter, Entry, Survey, image_files
 from malpighi.datasets.class_folders import ask_class
-from malpighi.datasets.listing import one_of, read_records, root_of
+from malpighi.datasets.listing import one_of, read_records, root_of, stem_of
 from malpighi.records import Scale, Split
 
 TOP = "chaoyang"
@@ -30,9 +30,9 @@ def survey_chaoyang(folder: Path) -> Survey:
     entries: list[Entry] = []
     failures: list[tuple[str, str]] = []
     for index, split in LISTS.items():
-        for number, record in enumerate(read_records(root / index)):
+        for number, record in enumerate(read_records(root / index), 1):
             file, label = str(record.get("name", "")), str(record.get("label", ""))
-            stem = str(PurePosixPath(file).with_suffix("")) if file else f"{index}#{number}"
+            stem = stem_of(file, number)
             path = files.pop(file, None)
             if path is None:
                 failures.append((stem, f"{index} names {file!r}, which is not there or named twice"))
@@ -40,7 +40,7 @@ def survey_chaoyang(folder: Path) -> Survey:
                 failures.append((stem, f"label {one_of(label, CLASSES)}"))
             else:
                 entries.append(Entry(stem, path, stem, label, split))
-    failures += [(str(PurePosixPath(name).with_suffix("")), "in neither of the lists") for name in files]
+    failures += [(stem_of(name, 0), "in neither of the lists") for name in files]
     return Survey(entries, failures)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path, PurePosixPath
 
 from malpighi.datasets.adapter import Adapter, Entry, Survey
 from malpighi.datasets.class_folders import ask_class, read_index
-from malpighi.datasets.listing import one_of, root_of, tcga_patient
+from malpighi.datasets.listing import one_of, root_of, stem_of, tcga_patient
 from malpighi.records import Scale, Split
 
 TOP = "TCGA-TILs"
@@ -28,8 +28,8 @@ def survey_til(folder: Path) -> Survey:
     root = root_of(folder, TOP, (INDEX,))
     entries: list[Entry] = []
     failures: list[tuple[str, str]] = []
-    for row in read_index(root / INDEX, COLUMNS):
-        stem = str(PurePosixPath(row["path"]).with_suffix(""))
+    for number, row in enumerate(read_index(root / INDEX, COLUMNS), 1):
+        stem = stem_of(row["path"], number)
         fault = _fault(root, row)
         if fault:
             failures.append((stem, fault))
@@ -54,7 +54,7 @@ def _fault(root: Path, row: dict[str, str]) -> str:
 
 pancancer_til = Adapter(
     name="pancancer_til",
-    title="PanCancer-TIL (TCGA-TILs): tumour-infiltrating lymphocytes, 23 cancers",
+    title="PanCancer-TIL (TCGA-TILs): tumour-infiltrating lymphocytes of many cancers",
     licence="not verified; as on the Zenodo record",
     use="research",
     source="https://zenodo.org/records/6604094",
@@ -63,7 +63,9 @@ pancancer_til = Adapter(
     organ="",
     stain="H&E",
     counts=dict(zip(CLASSES.values(), (249190, 54910), strict=True)),
-    split_rule="the official column 'partition', 209,221, 38,601 and 56,275; a patient in two goes to the later one",
+    split_rule=(
+        "the official column 'partition', 209,221, 38,601 and 56,275; a patient in two goes to the later one"
+    ),
     traps=(
         "The folder of the study 'pancancer' is a tree of links to all other studies: whoever walks the "
         "folders counts every image twice. Here the table decides.",

@@ -1,10 +1,10 @@
 """UniToPatho: colorectal polyps and the grade of adenomas. SmartPath-R1's exam UniToPatho (Table 9)."""
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from malpighi.datasets.adapter import Adapter, Entry, Survey, image_files
 from malpighi.datasets.class_folders import ask_class, read_index
-from malpighi.datasets.listing import one_of, root_of
+from malpighi.datasets.listing import one_of, root_of, stem_of
 from malpighi.records import Scale, Split
 
 TOP = "unitopatho"
@@ -34,10 +34,10 @@ def survey_unitopatho(folder: Path) -> Survey:
     entries: list[Entry] = []
     failures: list[tuple[str, str]] = []
     for index, split in LISTS.items():
-        for row in read_index(root / index, COLUMNS):
+        for number, row in enumerate(read_index(root / index, COLUMNS), 1):
             label = row["top_label_name"]
             file = f"{label}/{row['image_id']}"
-            stem = str(PurePosixPath(file).with_suffix(""))
+            stem = stem_of(file, number)
             path = files.pop(file, None)
             if label not in CLASSES:
                 failures.append((stem, f"top_label_name {one_of(label, CLASSES)}"))
@@ -47,7 +47,7 @@ def survey_unitopatho(folder: Path) -> Survey:
                 failures.append((stem, f"{index} names {file}, which is not there or named twice"))
             else:
                 entries.append(Entry(stem, path, row["wsi"] or stem, label, split))
-    failures += [(str(PurePosixPath(name).with_suffix("")), "in neither of the lists") for name in files]
+    failures += [(stem_of(name, 0), "in neither of the lists") for name in files]
     return Survey(entries, failures)
 
 
