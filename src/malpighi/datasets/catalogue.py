@@ -4,8 +4,23 @@ from pathlib import Path
 
 from malpighi.datasets.adapter import Adapter
 from malpighi.datasets.captions import pathology_atlas
+from malpighi.datasets.cells.bmt import bmt
+from malpighi.datasets.cells.cytocell_bench import cytocell_bench
+from malpighi.datasets.cells.morphopercept_bench import morphopercept_bench
+from malpighi.datasets.cells.singpath_cytotext import singpath_cytotext
 from malpighi.datasets.class_folders import crc_val_he_7k, herlev, lbc_cytology, lc25000
 from malpighi.datasets.masks import dsb2018_he, ebhi_seg
+from malpighi.datasets.regions.bracs_roi import bracs_roi
+from malpighi.datasets.regions.breakhis import breakhis
+from malpighi.datasets.regions.ccrcc import ccrcc
+from malpighi.datasets.regions.chaoyang import chaoyang
+from malpighi.datasets.regions.crc_msi import crc_msi
+from malpighi.datasets.regions.esca import esca
+from malpighi.datasets.regions.pancancer_tcga import pancancer_tcga
+from malpighi.datasets.regions.pancancer_til import pancancer_til
+from malpighi.datasets.regions.sicapv2_classes import sicapv2_patches
+from malpighi.datasets.regions.unitopatho import unitopatho
+from malpighi.datasets.regions.wsss4luad_classes import wsss4luad_patches
 from malpighi.datasets.voc import bccd
 from malpighi.errors import ConfigError, DataError
 
@@ -20,6 +35,21 @@ ADAPTERS: dict[str, Adapter] = {
         dsb2018_he,
         ebhi_seg,
         pathology_atlas,
+        ccrcc,
+        chaoyang,
+        crc_msi,
+        esca,
+        pancancer_til,
+        unitopatho,
+        breakhis,
+        pancancer_tcga,
+        bracs_roi,
+        sicapv2_patches,
+        wsss4luad_patches,
+        bmt,
+        morphopercept_bench,
+        cytocell_bench,
+        singpath_cytotext,
     )
 }
 

@@ -1,7 +1,8 @@
 """Data sets whose folders are classes: Herlev, LBC cytology, CRC-VAL-HE-7K, LC25000."""
 
 import csv
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from malpighi.datasets.adapter import Adapter, Asked, Entry, Picture, Survey, image_files, read_text
@@ -37,18 +38,20 @@ _LC25000 = {
 }
 
 
-def survey_folders(classes: Mapping[str, str]) -> Callable[[Path], Survey]:
+def survey_folders(classes: Mapping[str, str], above: Collection[str] = ()) -> Callable[[Path], Survey]:
     """Survey of `<class>/<image>`, each image a group of its own.
 
     Args:
         classes: folder name to readable name.
+        above: folders that class folders may lie in; ids do not name them.
     """
 
     def survey(folder: Path) -> Survey:
         entries, failures = [], []
         for name, path in image_files(folder).items():
-            label = PurePosixPath(name).parts[0]
-            stem = _stem(name)
+            within = PurePosixPath(*itertools.dropwhile(above.__contains__, PurePosixPath(name).parts))
+            label = within.parts[0]
+            stem = _stem(str(within))
             if label in classes:
                 entries.append(Entry(stem, path, stem, label))
             else:
@@ -201,7 +204,10 @@ lc25000 = Adapter(
     licence="free for research, no formal licence",
     use="research",
     source="Borkowski et al. 2019, arXiv:1912.12142",
-    layout="<class>/<image>, e.g. lung_scc/1.jpeg",
+    layout=(
+        "lung_colon_image_set/{lung_image_sets,colon_image_sets}/<class>/<image>, or <class>/<image>, "
+        "e.g. lung_scc/1.jpeg"
+    ),
     scale=Scale.ROI,
     organ="",
     stain="H&E",
@@ -211,7 +217,7 @@ lc25000 = Adapter(
         "The 25,000 images were made from 1,250 by rotation and flipping: a near copy of a test image may be "
         "trained on, and patients are not known. High accuracy here means little.",
     ),
-    survey=survey_folders(_LC25000),
+    survey=survey_folders(_LC25000, ("lung_colon_image_set", "lung_image_sets", "colon_image_sets")),
     ask=ask_class(
         _LC25000, "What is the diagnosis of this tissue?", {name: name.split("_")[0] for name in _LC25000}
     ),

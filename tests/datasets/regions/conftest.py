@@ -1,0 +1,64 @@
+"""Tiny trees for region data sets: a picture of its own per file, written wherever a layout says."""
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes pictures, each of other bytes, or text; gives back nothing."""
+    drawn = []
+
+    def file(folder, name, text=None, mode="RGB"):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if text is not None:
+            path.write_text(text, encoding="utf-8")
+            return
+        drawn.append(name)
+        depth = {"RGB": (3,), "RGBA": (4,), "L": ()}[mode]
+        pixels = np.random.default_rng(len(drawn)).integers(0, 256, (8, 10, *depth), np.uint8)
+        data = io.BytesIO()
+        kind = {".jpg": "jpeg", ".jpeg": "jpeg"}.get(path.suffix.lower(), "png")
+        Image.fromarray(pixels).save(data, kind)
+        path.write_bytes(data.getvalue())
+
+    return file
+
+
+_MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+_LINK = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+
+
+@pytest.fixture
+def write_sheet():
+    """Writes an .xlsx workbook of one sheet: text in place, numbers as numbers."""
+
+    def cell(value):
+        if isinstance(value, int):
+            return f"<c><v>{value}</v></c>"
+        return f'<c t="inlineStr"><is><t>{value}</t></is></c>'
+
+    def sheet(path, rows):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = "".join(f"<row>{''.join(map(cell, row))}</row>" for row in rows)
+        with zipfile.ZipFile(path, "w") as book:
+            book.writestr(
+                "xl/workbook.xml",
+                f'<workbook xmlns="{_MAIN}" xmlns:r="{_LINK}"><sheets><sheet name="Sheet1" sheetId="1" '
+                'r:id="rId1"/></sheets></workbook>',
+            )
+            book.writestr(
+                "xl/_rels/workbook.xml.rels",
+                '<Relationships><Relationship Id="rId1" Target="worksheets/sheet1.xml"/></Relationships>',
+            )
+            book.writestr(
+                "xl/worksheets/sheet1.xml",
+                f'<worksheet xmlns="{_MAIN}"><sheetData>{lines}</sheetData></worksheet>',
+            )
+
+    return sheet
