@@ -61,8 +61,7 @@ def of_row(kind: str, row: Row, reason: str, *, printed: str = "", found: str = 
 
 def averages_off(paper: Paper) -> Iterator[Contradiction]:
     """Averages, and intervals of averages, that their rows do not give."""
-    sizes = grid.question_counts(paper)
-    overall = {each.row: each for each in averages.weighted(paper, sizes)}
+    overall = {each.row: each for each in averages.weighted(paper, grid.question_counts(paper))}
     for each in averages.unweighted(paper):
         each = overall.get(each.row, each)  # noqa: PLW2901
         row, ends = each.row, each.low is not None
@@ -168,11 +167,13 @@ def interval_cut_short(paper: Paper) -> Iterator[Contradiction]:
 
 def twin_columns(paper: Paper) -> Iterator[Contradiction]:
     """One method with the same value and interval in two columns of a table."""
-    rows = [row for row in paper.own if row.low is not None and row.value > row.unit]
-    for first, second in combinations(rows, 2):
-        same = (first.table, first.method, first.metric) == (second.table, second.method, second.metric)
-        if same and first.printed == second.printed:
-            reason = f"value and both ends equal those of {second.column} in the same table: one is a copy"
+    seen: dict[tuple[int, str, str, str], Row] = {}
+    for row in paper.own:
+        if row.low is None or row.value <= row.unit:  # zeros are no sign of copying
+            continue
+        first = seen.setdefault((row.table, row.method, row.metric, row.printed), row)
+        if first is not row:
+            reason = f"value and both ends equal those of {row.column} in the same table: one is a copy"
             yield of_row("twin_columns", first, reason)
 
 
@@ -200,7 +201,7 @@ def constant_answer(paper: Paper) -> Iterator[Contradiction]:
             if stated.holds(row) and abs(row.value - share) <= row.unit / 2:
                 reason = (
                     f"{stated.largest_class} of {stated.samples} samples ({share:.4f}) are of one class: the accuracy "
-                    "is that of always answering it, and so says nothing about the model"
+                    "is that of always answering it"
                 )
                 yield of_row("constant_answer", row, reason)
 
@@ -222,7 +223,7 @@ def no_such_share(paper: Paper) -> Iterator[Contradiction]:
 def second_best_marks(paper: Paper) -> Iterator[Contradiction]:
     """Columns in which the mark of the second best does not stand at the second best, and there alone."""
     for rows, marked, second in marked_columns(paper):
-        if marked != second:
+        if not marked <= second:
             reason = (
                 f"marked as second best: {', '.join(sorted(marked))}; second best: {', '.join(sorted(second))} "
                 "(marks may have suffered when the text was read)"
@@ -232,14 +233,18 @@ def second_best_marks(paper: Paper) -> Iterator[Contradiction]:
 
 
 def marked_columns(paper: Paper) -> Iterator[tuple[list[Row], set[str], set[str]]]:
-    """Columns that carry marks: their rows, the methods marked, and those with the second highest value."""
+    """Columns that carry marks: their rows, the methods marked, and those that may be called second best.
+
+    Where several share the best value, each of them may be, and so may those of the next value.
+    """
     for _, rows in by_column_of_table(paper):
         marked = {row.method for row in rows if row.underlined}
-        values = sorted({row.value for row in rows}, reverse=True)
-        if marked and len(values) > 1:
-            top = [row for row in rows if row.value == values[0]]
-            second = values[0] if len(top) > 1 else values[1]
-            yield rows, marked, {row.method for row in rows if row.value == second}
+        best, *others = sorted({row.value for row in rows}, reverse=True)
+        if not marked or not others:
+            continue
+        top = [row.method for row in rows if row.value == best]
+        second = {row.method for row in rows if row.value == others[0]}
+        yield rows, marked, second | set(top if len(top) > 1 else ())
 
 
 def by_column_of_table(paper: Paper) -> Iterator[tuple[int, list[Row]]]:

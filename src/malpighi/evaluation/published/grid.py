@@ -32,11 +32,12 @@ def question_counts(paper: Paper) -> dict[tuple[str, str], int]:
     """Questions per (data set, split) of a paper that prints only their totals.
 
     For each stated total: the sizes that each column's percentages allow, and of their combinations the one
-    that adds up to the total. Totals with no or several combinations give nothing.
+    that adds up to the total. Totals with no or several combinations give nothing, and so do percentages that
+    carry intervals, which tell more (see `intervals.implied_sizes`).
     """
     found: dict[tuple[str, str], int] = {}
     for stated in paper.stated:
-        covered = [row for row in paper.own if stated.holds(row)]
+        covered = [row for row in paper.own if row.low is None and stated.holds(row)]
         names = list(dict.fromkeys((row.dataset, row.split) for row in covered))
         if len(names) < 2:
             continue

@@ -153,7 +153,8 @@ def _alone(paper: Paper, rows: Sequence[Row]) -> int | None:
 
 
 
-def uncut_low(mean: float, n: int) -> float:
-    """The lower end of the Student interval cut at 0 alone, from a printed mean."""
+def uncut_low(value: float, n: int) -> float:
+    """The lower end of the Student interval without the cut at the top, from a printed share of n samples."""
+    mean = round(value * n) / n
     half = float(stats.t.ppf(0.975, n - 1)) * math.sqrt(mean * (1 - mean) / (n - 1))
     return max(0.0, mean - half)
