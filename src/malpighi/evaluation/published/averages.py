@@ -51,8 +51,8 @@ class Averaged(NamedTuple):
 def members(paper: Paper, average: Row) -> tuple[Row, ...]:
     """The rows that an average is said to be over: its method's in the same kind of task.
 
-    Averages of retrieval are over the four k of one data set and direction; those of PathMMU are over the five
-    sources of one split; all others over the data sets.
+    Averages of retrieval are over the four k of one data set and direction, those of PathMMU over the five
+    sources of one split, all others over the data sets.
     """
     return tuple(row for row in paper.own if row.method == average.method and _belongs(row, average))
 
@@ -60,8 +60,8 @@ def members(paper: Paper, average: Row) -> tuple[Row, ...]:
 def student_interval(values: Sequence[float]) -> tuple[float, float]:
     """The 95% interval that SmartPath-R1 prints beside an average: Student t over data sets, cut at 0.
 
-    It describes how data sets differ, not how sure a score is: with the same data sets for every method it says
-    nothing about a difference between methods.
+    It describes how data sets differ, not how sure a score is: with the same data sets for every method it
+    says nothing about a difference between methods.
 
     Source: recovered from the printed intervals: 46 of 52 agree; standard deviation with n - 1.
 

@@ -1,4 +1,4 @@
-"""A run's results beside a paper's rows: the figures, the differences, and where the two do not mean the same."""
+"""A run's results beside a paper's rows: figures, differences, and where the two do not mean the same."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -79,7 +79,7 @@ class BesideRow(msgspec.Struct, frozen=True, kw_only=True):
         groups: patients, slides or source figures among them.
         invalid: share of our answers that could not be read.
         n_stated: samples that the paper states for the column; None where it states none for it alone.
-        n_implied: samples that its intervals imply; several where more than one fits, none where none is known.
+        n_implied: samples that its figures imply; several where more than one fits, empty where unknown.
         published: the paper's models, in its order.
         protocol: where the two do not mean the same, in words.
     """
@@ -159,7 +159,9 @@ def beside(results: Results, name: str) -> Beside:
     taken = list(dict.fromkeys(row.exam for row in results.rows))
     if not any(exam_key(exam) in exams for exam in taken):
         known = ", ".join(exam.name for exam in exams.values())
-        raise ConfigError(f"{name} has no figures for {', '.join(taken) or 'a run without exams'}; it has: {known}")
+        raise ConfigError(
+            f"{name} has no figures for {', '.join(taken) or 'a run without exams'}; it has: {known}"
+        )
     notes = [note for note in read_table("protocol.csv")[1] if note["paper"] == name]
     implied = {column.column: column.fits for column in implied_sizes(tables)}
     implied |= {f"{dataset}/{split}": (n,) for (dataset, split), n in question_counts(tables).items()}
@@ -280,11 +282,12 @@ def _differences(row: Row, ours: ExamRow, mine: Estimate, size: _Size) -> Iterat
     yield _samples(ours.n, size)
     if row.low is not None and mine.low is not None:
         yield (
-            f"interval here: {mine.method} over {ours.groups:,} groups; in the paper: Student t over samples, "
+            f"interval: here {mine.method} over {ours.groups:,} groups, in the paper Student t over samples "
             "as if they were independent"
         )
     yield (
-        f"unread answers are wrong here ({ours.invalid:.1%} of them); the paper does not say what it does with them"
+        f"unread answers: {ours.invalid:.1%} here, counted as wrong; "
+        "the paper does not say what it does with them"
     )
     if row.metric in _DEFINITIONS:
         yield _DEFINITIONS[row.metric]
@@ -293,7 +296,9 @@ def _differences(row: Row, ours: ExamRow, mine: Estimate, size: _Size) -> Iterat
 def _samples(n: int, size: _Size) -> str:
     fits = " or ".join(f"{each:,}" for each in size.implied)
     if size.contradicts:
-        words = f"{size.stated:,} stated, but the paper's intervals imply {fits}: a part that is not published"
+        words = (
+            f"{size.stated:,} stated, but the paper's intervals imply {fits}: a part that is not published"
+        )
     elif size.stated is not None:
         words = f"{size.stated:,} in the paper"
     else:

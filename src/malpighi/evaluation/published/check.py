@@ -126,7 +126,9 @@ def _averages(tables: Paper) -> Iterator[Tally]:
     for subject, belongs in _AVERAGES.items():
         chosen = [each for each in plain if belongs(each)]
         if chosen:
-            yield Tally(subject, "mean of their rows, one unit of the last digit", *_share(chosen, "mean_holds"))
+            yield Tally(
+                subject, "mean of their rows, one unit of the last digit", *_share(chosen, "mean_holds")
+            )
     weighted = averages.weighted(tables, grid.question_counts(tables))
     if weighted:
         yield Tally("overalls, weighted", "mean of their rows by questions", *_share(weighted, "mean_holds"))

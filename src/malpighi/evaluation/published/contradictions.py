@@ -1,6 +1,6 @@
 """Every printed figure that another printed figure contradicts, with the reason in words.
 
-Each rule takes a paper's rows and knows nothing else; a rule that does not concern a paper finds nothing in it.
+Each rule takes a paper's rows and knows nothing else; where it has no business it finds nothing.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -62,8 +62,7 @@ def of_row(kind: str, row: Row, reason: str, *, printed: str = "", found: str = 
 def averages_off(paper: Paper) -> Iterator[Contradiction]:
     """Averages, and intervals of averages, that their rows do not give."""
     overall = {each.row: each for each in averages.weighted(paper, grid.question_counts(paper))}
-    for each in averages.unweighted(paper):
-        each = overall.get(each.row, each)  # noqa: PLW2901
+    for each in (overall.get(each.row, each) for each in averages.unweighted(paper)):
         row, ends = each.row, each.low is not None
         if each.mean_holds and (each.interval_holds or not ends):
             continue
@@ -128,14 +127,18 @@ def other_sample_size(paper: Paper) -> Iterator[Contradiction]:
         if column.agrees:
             continue
         row = column.rows[0]
-        elsewhere = [count.samples for count in paper.stated if count.holds(row) and count.samples in column.fits]
+        elsewhere = [
+            count.samples for count in paper.stated if count.holds(row) and count.samples in column.fits
+        ]
         text = f"; {elsewhere[0]:,} of the running text does" if elsewhere else ""
         reason = (
-            f"no Student interval over the stated {column.stated:,} samples prints like these {len(column.rows)}"
-            f"{text}: the data scored are not those stated"
+            f"no Student interval over {column.stated:,} samples prints like these {len(column.rows)}{text}: "
+            "the data scored are not those stated"
         )
         sizes = ", ".join(str(n) for n in column.fits)
-        found = of_row("other_sample_size", row, reason, printed=f"n = {column.stated:,}", found=f"n = {sizes}")
+        found = of_row(
+            "other_sample_size", row, reason, printed=f"n = {column.stated:,}", found=f"n = {sizes}"
+        )
         yield msgspec.structs.replace(found, method="")
     for total in intervals.totals(paper, columns):
         if not total.agrees:
@@ -159,9 +162,7 @@ def interval_cut_short(paper: Paper) -> Iterator[Contradiction]:
         for row in column.rows if column.n else ():
             low = intervals.uncut_low(row.value, column.n or 0)
             if row.low is not None and row.high == 1.0 and row.low > low + row.unit:
-                reason = (
-                    f"the half-width was cut to 1 - p on both sides; uncut, n = {column.n}, it ends at {low:.3f}"
-                )
+                reason = f"the half-width was cut to 1 - p at both ends; uncut it ends at {low:.3f}"
                 yield of_row("interval_cut_short", row, reason, found=f"low {low:.3f}")
 
 
@@ -190,7 +191,9 @@ def twin_rows(paper: Paper) -> Iterator[Contradiction]:
             if same >= len(left) - 1:
                 reason = f"{same} of {len(left)} recalls of two models are the same: one row is a copy"
                 found = of_row("twin_rows", left[0], reason, printed=_cells(left))
-                yield msgspec.structs.replace(found, column=dataset, method=f"{first}, {second}", metric="recall@k")
+                yield msgspec.structs.replace(
+                    found, column=dataset, method=f"{first}, {second}", metric="recall@k"
+                )
 
 
 def constant_answer(paper: Paper) -> Iterator[Contradiction]:
@@ -200,8 +203,8 @@ def constant_answer(paper: Paper) -> Iterator[Contradiction]:
         for row in paper.find(metric="accuracy") if stated.largest_class else ():
             if stated.holds(row) and abs(row.value - share) <= row.unit / 2:
                 reason = (
-                    f"{stated.largest_class} of {stated.samples} samples ({share:.4f}) are of one class: the accuracy "
-                    "is that of always answering it"
+                    f"{stated.largest_class} of {stated.samples} samples ({share:.4f}) are of one class: "
+                    "the accuracy is that of always naming it"
                 )
                 yield of_row("constant_answer", row, reason)
 
@@ -214,8 +217,7 @@ def no_such_share(paper: Paper) -> Iterator[Contradiction]:
             continue
         for row in grid.off_grid(rows, stated.samples):
             reason = (
-                f"no k of the stated {stated.samples:,} samples rounds to it: another metric, another number of "
-                "samples, or several questions per sample"
+                f"no k/{stated.samples} prints so: another metric, another n, or several questions per sample"
             )
             yield of_row("no_such_share", row, reason)
 
@@ -225,8 +227,8 @@ def second_best_marks(paper: Paper) -> Iterator[Contradiction]:
     for rows, marked, second in marked_columns(paper):
         if not marked <= second:
             reason = (
-                f"marked as second best: {', '.join(sorted(marked))}; second best: {', '.join(sorted(second))} "
-                "(marks may have suffered when the text was read)"
+                f"marked: {', '.join(sorted(marked))}; second best: {', '.join(sorted(second))} "
+                "(a mark may have been lost or gained when the text was read)"
             )
             found = of_row("second_best_mark", rows[0], reason, printed=_cells(rows))
             yield msgspec.structs.replace(found, method=", ".join(sorted(marked)))

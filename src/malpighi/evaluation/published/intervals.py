@@ -35,7 +35,7 @@ class Implied(NamedTuple):
 
     @property
     def n(self) -> int | None:
-        """The n that fits: the stated one, the only one, or the only round hundred; None where it stays open."""
+        """The n that is meant: the stated one, the only one, or the only round hundred; None where open."""
         round_ones = [n for n in self.fits if n % 100 == 0]
         if self.stated in self.fits:
             return self.stated
@@ -68,12 +68,12 @@ class Total(NamedTuple):
 def student_interval(k: NDArray[Any], n: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The 95% interval of k right answers out of n as the paper makes it.
 
-    Mean and standard deviation (n - 1) of the 0/1 scores, t with n - 1 degrees of freedom; the half-width is cut
-    to what is left above the mean, and the lower end at 0. At small n that cut raises the lower end too: 10 of
-    11 give (0.818, 1) where the uncut form gives (0.707, 1.111).
+    Mean and standard deviation (n - 1) of the 0/1 scores, t with n - 1 degrees of freedom; the half-width is
+    cut to what is left above the mean, and the lower end at 0. At small n the first cut raises the lower end
+    too: 10 of 11 give (0.818, 1) where the uncut form gives (0.707, 1.111).
 
-    Source: recovered from the printed intervals; of Wald, Wilson, Clopper-Pearson, Agresti-Coull and t with other
-        deviations none gives more than half of them.
+    Source: recovered from the printed intervals; Wald, Wilson, Clopper-Pearson and Agresti-Coull give fewer
+        than half of them.
 
     Args:
         k: right answers.
@@ -107,7 +107,7 @@ def totals(paper: Paper, columns: Sequence[Implied]) -> Iterator[Total]:
 
 
 def sizes_that_fit(rows: Sequence[Row]) -> list[int]:
-    """Every n for which each row's value and interval are those of some k right answers, to the printed digit."""
+    """Every n for which each row's value and ends are those of some k right answers, to the printed digit."""
     n = np.arange(2, _largest(rows) + 1)
     for row in rows:
         n = n[_fits(row, n)]
@@ -115,26 +115,28 @@ def sizes_that_fit(rows: Sequence[Row]) -> list[int]:
 
 
 def _fits(row: Row, n: NDArray[np.int64]) -> NDArray[np.bool_]:
-    k = np.rint(row.value * n)[:, None] + _AROUND
-    k = np.clip(k, 0, n[:, None])
-    low, high = student_interval(k, n[:, None])
-    pairs = ((k / n[:, None], row.value), (low, row.low), (high, row.high))
-    return np.all([np.abs(found - printed) <= _HALF_UNIT + _SLACK for found, printed in pairs], axis=0).any(
-        axis=1
-    )
+    """Which n have a k whose value and both ends round to the row's; k is tried in columns."""
+    k_NK = np.clip(np.rint(row.value * n)[:, None] + _AROUND, 0, n[:, None])
+    low_NK, high_NK = student_interval(k_NK, n[:, None])
+    alike = np.ones(k_NK.shape, bool)
+    for found, printed in ((k_NK / n[:, None], row.value), (low_NK, row.low), (high_NK, row.high)):
+        if printed is not None:
+            alike = np.logical_and(alike, np.abs(found - printed) <= _HALF_UNIT + _SLACK)
+    fits: NDArray[np.bool_] = alike.any(axis=1)
+    return fits
 
 
 def _largest(rows: Sequence[Row]) -> int:
     """An n above which no row's interval can be as wide as printed.
 
-    The half-width is t sqrt(p (1 - p) / (n - 1)) and t is below 2.01 from n = 50 on; a row whose width rounding
-    could make 0 sets no limit, so the narrowest limit of the others holds for the column.
+    The half-width is t sqrt(p (1 - p) / (n - 1)) and t is below 2.011 from n = 50 on; a row whose width
+    rounding could make 0 sets no limit, so the narrowest limit of the others holds for the column.
     """
     limits = []
     for row in rows:
         half = ((row.high or 0.0) - (row.low or 0.0)) / 2 - _HALF_UNIT
         if half > 0:
-            limits.append(math.ceil(1 + (2.01 / half) ** 2 * _variance(row.value)))
+            limits.append(math.ceil(1 + (2.011 / half) ** 2 * _variance(row.value)))
     return max(50, min(limits, default=10_000))
 
 
@@ -150,7 +152,6 @@ def _alone(paper: Paper, rows: Sequence[Row]) -> int | None:
     if stated is None or {row.column for row in paper.own if stated.holds(row)} != {rows[0].column}:
         return None
     return stated.samples
-
 
 
 def uncut_low(value: float, n: int) -> float:

@@ -63,16 +63,21 @@ def rankings(paper: Paper) -> list[Ranking]:
     f1 = METRICS | {"roi_classification": "macro_f1", "wsi_classification": "macro_f1"}
     return [
         *(_ranking(f"{label} ({name})", usual, MODELS, _printed(name)) for name, label in _TIES.items()),
-        _ranking("averaged ties, equal figures ordered by the middle of their interval", usual, MODELS, _middle),
         _ranking(
-            "averaged ties, BERTScore for the open task", tasks(paper, open_metric="bertscore"), MODELS, _average
+            "averaged ties, equal figures ordered by the middle of their interval", usual, MODELS, _middle
+        ),
+        _ranking(
+            "averaged ties, BERTScore for the open task",
+            tasks(paper, open_metric="bertscore"),
+            MODELS,
+            _average,
         ),
         _ranking("averaged ties, macro-F1 for classification", tasks(paper, f1), MODELS, _average),
-        _ranking("averaged ties, with BiomedParse where it stands", usual, (*MODELS, "BiomedParse"), _average),
-        _ranking("averaged ties, with SmartPath-SFT", usual, (*MODELS, "SmartPath-SFT"), _average),
         _ranking(
-            "averaged ties, with both", usual, (*MODELS, "SmartPath-SFT", "BiomedParse"), _average
+            "averaged ties, with BiomedParse where it stands", usual, (*MODELS, "BiomedParse"), _average
         ),
+        _ranking("averaged ties, with SmartPath-SFT", usual, (*MODELS, "SmartPath-SFT"), _average),
+        _ranking("averaged ties, with both", usual, (*MODELS, "SmartPath-SFT", "BiomedParse"), _average),
     ]
 
 
@@ -101,7 +106,9 @@ def _middle(rows: Sequence[Row]) -> NDArray[np.float64]:
     return np.asarray(stats.rankdata([-places[key] for key in keys]), float)
 
 
-def _ranking(rule: str, found: Mapping[str, Mapping[str, Row]], models: Sequence[str], ranks: Ranks) -> Ranking:
+def _ranking(
+    rule: str, found: Mapping[str, Mapping[str, Row]], models: Sequence[str], ranks: Ranks
+) -> Ranking:
     places: dict[str, list[float]] = {model: [] for model in models}
     firsts = dict.fromkeys(models, 0)
     for methods in found.values():

@@ -66,7 +66,7 @@ class Row(NamedTuple):
     @property
     def unit(self) -> float:
         """One unit of the last printed digit, as a fraction of 1: 0.001 for 0.842 and for 84.2 per cent."""
-        return 10**-self.decimals * (0.01 if self.percent else 1.0)
+        return 10.0 ** -(self.decimals + 2 * self.percent)
 
     @property
     def percent(self) -> bool:
@@ -135,7 +135,9 @@ class Paper:
             ...     method="SmartPath-R1")]
             ['0.986 (0.980, 0.991)']
         """
-        return [row for row in self.rows if all(getattr(row, name) == value for name, value in wanted.items())]
+        return [
+            row for row in self.rows if all(getattr(row, name) == value for name, value in wanted.items())
+        ]
 
     def stated_for(self, row: Row) -> Stated | None:
         """The stated count that a row falls under; None where the paper gives none."""

@@ -14,7 +14,13 @@ from malpighi.evaluation.published.rows import Row, by_column, paper
 from malpighi.evaluation.tables import metric_label
 
 _MOST_METHODS = 8  # more than these stand below each other, not beside each other
-_METRICS = {"accuracy": "accuracy", "macro_f1": "F1", "bleu4": "BLEU-4", "bertscore": "BERTScore", "dice": "Dice"}
+_METRICS = {
+    "accuracy": "accuracy",
+    "macro_f1": "F1",
+    "bleu4": "BLEU-4",
+    "bertscore": "BERTScore",
+    "dice": "Dice",
+}
 
 
 def tables(name: str) -> Group:
@@ -49,12 +55,19 @@ def check_tables(report: CheckReport) -> Group:
             (s.column, _count(s.stated), _sizes(s.implied), "" if s.agrees else "no") for s in report.samples
         )
         parts.append(
-            _table("Numbers of samples", ("data", "stated", "implied by the figures", "agree"), shown, right={"stated"})
+            _table(
+                "Numbers of samples",
+                ("data", "stated", "implied by the figures", "agree"),
+                shown,
+                right={"stated"},
+            )
         )
     if report.ranks:
         parts.append(_ranks(report))
     claims = ((c.section, c.subject, c.printed, c.found, "" if c.holds else "no") for c in report.claims)
-    parts.append(_table("Figures of the text", ("section", "of", "printed", "by the tables", "holds"), claims))
+    parts.append(
+        _table("Figures of the text", ("section", "of", "printed", "by the tables", "holds"), claims)
+    )
     faults = (
         (f"{f.table} {f.column}", f.method, f.printed + (f"\nfound {f.found}" if f.found else ""), f.reason)
         for f in report.contradictions
@@ -73,12 +86,16 @@ def beside_tables(found: Beside) -> Group:
     for row in found.rows:
         for words in row.protocol:
             notes.setdefault(words, len(notes) + 1)
-    table = _frame(f"This run beside {found.title}", ("exam", "ours", found.system, "ours less", "best other", "notes"))
+    table = _frame(
+        f"This run beside {found.title}", ("exam", "ours", found.system, "ours less", "best other", "notes")
+    )
     for row in found.rows:
         table.add_row(*_beside_cells(row, found.system, notes))
     parts: list[RenderableType] = [table]
     parts += [Text(f"{number:>3}  {words}", style="dim") for words, number in notes.items()]
-    parts.append(Text("! contradicted by another figure of the paper. Differences are no tests: other samples."))
+    parts.append(
+        Text("! contradicted by another figure of the paper. Differences are no tests: other samples.")
+    )
     if found.absent:
         parts.append(Text(f"Published, not in this run: {', '.join(found.absent)}", style="dim"))
     if found.unmatched:
@@ -91,7 +108,9 @@ def _beside_cells(row: BesideRow, system: str, notes: dict[str, int]) -> tuple[T
     others = [each for each in row.published if each is not own]
     best = max(others, key=lambda each: each.value, default=None)
     exam = Text(row.exam).append(f"\n{row.ours_is}, {row.model}", style="dim")
-    ours = Text(f"{row.ours.value:.3f}", style="bold").append(_ends(row.ours.low, row.ours.high), style="not bold dim")
+    ours = Text(f"{row.ours.value:.3f}", style="bold").append(
+        _ends(row.ours.low, row.ours.high), style="not bold dim"
+    )
     ours.append(f"\nn {row.n:,}", style="not bold dim")
     gap = Text("" if own is None else f"{own.difference:+.3f}")
     if own is not None and own.apart:
@@ -103,13 +122,18 @@ def _beside_cells(row: BesideRow, system: str, notes: dict[str, int]) -> tuple[T
 def _figure(found: Published | None, *, name: bool = False) -> Text:
     if found is None:
         return Text("–", style="dim")
-    text = Text(f"{found.value:.3f}{'!' if found.doubts else ''}").append(_ends(found.low, found.high), style="dim")
+    text = Text(f"{found.value:.3f}{'!' if found.doubts else ''}").append(
+        _ends(found.low, found.high), style="dim"
+    )
     return text.append(f"\n{found.method}", style="dim") if name else text
 
 
 def _printed(rows: Sequence[Row], doubted: set[tuple[int, str, str]]) -> Table:
     methods = list(dict.fromkeys(row.method for row in rows))
-    columns = {_heading(column[0]): {row.method: _cell(row, doubted) for row in column} for _, column in by_column(list(rows))}
+    columns = {
+        _heading(column[0]): {row.method: _cell(row, doubted) for row in column}
+        for _, column in by_column(list(rows))
+    }
     title = f"Table {rows[0].table}: {rows[0].group.replace('_', ' ')}"
     if len(methods) > _MOST_METHODS:
         lines = ((method, *(cells.get(method, "") for cells in columns.values())) for method in methods)
@@ -131,10 +155,15 @@ def _cell(row: Row, doubted: set[tuple[int, str, str]]) -> str:
 def _ranks(report: CheckReport) -> Table:
     models = list(dict.fromkeys(model for each in report.ranks for model in each.ranks))
     lines = (
-        (each.rule, *(f"{each.ranks[m]:.3f}\n{each.firsts[m]} first" if m in each.ranks else "" for m in models))
+        (
+            each.rule,
+            *(f"{each.ranks[m]:.3f}\n{each.firsts[m]} first" if m in each.ranks else "" for m in models),
+        )
         for each in report.ranks
     )
-    return _table(f"Mean ranks over {report.ranks[0].tasks} tasks", ("rule", *models), lines, right=set(models))
+    return _table(
+        f"Mean ranks over {report.ranks[0].tasks} tasks", ("rule", *models), lines, right=set(models)
+    )
 
 
 def _count(number: int | None) -> str:
