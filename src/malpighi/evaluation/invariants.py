@@ -66,14 +66,14 @@ def ap_order(by_threshold: Mapping[float, float], slack: float = _EXACT) -> str:
 
     Example:
         >>> ap_order({0.3: 0.0, 0.5: 0.014, 0.7: 0.004})
-        'AP 0.000 at IoU 0.3 is below 0.014 at 0.5: a looser threshold cannot score less'
+        '0.000 at IoU 0.3 is below 0.014 at 0.5: a looser threshold cannot score less'
     """
     ordered = sorted(by_threshold.items())
     for place, (loose, low) in enumerate(ordered):
         tight, high = max(ordered[place:], key=lambda pair: pair[1])
         if high > low + slack:
             return (
-                f"AP {low:.3f} at IoU {loose:g} is below {high:.3f} at {tight:g}: "
+                f"{low:.3f} at IoU {loose:g} is below {high:.3f} at {tight:g}: "
                 "a looser threshold cannot score less"
             )
     return ""
@@ -137,7 +137,7 @@ def exam_faults(
 
     Example:
         >>> exam_faults({"ap_tie30": Estimate(0.2), "ap_tie50": Estimate(0.3, 0.2, 0.4)})
-        ['ap_tie: AP 0.200 at IoU 0.3 is below 0.300 at 0.5: a looser threshold cannot score less']
+        ['ap_tie: 0.200 at IoU 0.3 is below 0.300 at 0.5: a looser threshold cannot score less']
     """
     found = [(name, point_inside(figure.value, figure.low, figure.high)) for name, figure in figures.items()]
     found += [(stem, ap_order(curve)) for stem, curve in _curves(_THRESHOLD, "percent", figures, 100).items()]

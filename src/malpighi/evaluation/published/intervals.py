@@ -118,10 +118,10 @@ def _fits(row: Row, n: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which n have a k whose value and both ends round to the row's; k is tried in columns."""
     k_NK = np.clip(np.rint(row.value * n)[:, None] + _AROUND, 0, n[:, None])
     low_NK, high_NK = student_interval(k_NK, n[:, None])
-    alike = np.ones(k_NK.shape, bool)
+    alike: NDArray[np.bool_] = np.ones(k_NK.shape, np.bool_)
     for found, printed in ((k_NK / n[:, None], row.value), (low_NK, row.low), (high_NK, row.high)):
         if printed is not None:
-            alike = np.logical_and(alike, np.abs(found - printed) <= _HALF_UNIT + _SLACK)
+            alike[np.abs(found - printed) > _HALF_UNIT + _SLACK] = False
     fits: NDArray[np.bool_] = alike.any(axis=1)
     return fits
 

@@ -133,7 +133,7 @@ class Paper:
         Example:
             >>> [row.printed for row in paper("smartpath-r1").find(dataset="CCRCC", metric="accuracy",
             ...     method="SmartPath-R1")]
-            ['0.986 (0.980, 0.991)']
+            ['0.928 (0.917, 0.939)']
         """
         return [
             row for row in self.rows if all(getattr(row, name) == value for name, value in wanted.items())
