@@ -1,4 +1,4 @@
-"""Papers cut down to a few rows, so that each rule meets a clean table and the same table with one figure changed."""
+"""Papers cut down to a few rows: a clean table, and the same table with one figure changed."""
 
 from dataclasses import replace
 

@@ -78,3 +78,18 @@ def test_granularity(singpath):
     column = singpath.find(dataset="MorphoPercept-Bench/NE", method="Singpath-VL")
     assert off_grid(column, 153) == column
     assert 153 not in sizes_that_fit(column, 200)
+
+
+def test_the_same_model_in_two_papers(smartpath, patho):
+    """How far a baseline moves from one paper to the next, over the nine columns that both have."""
+
+    def moved(theirs, ours):
+        gaps = []
+        for row in smartpath.find(group="roi_vqa", method=theirs, metric="accuracy", averages=0):
+            (other,) = patho.find(dataset=row.dataset, split=row.split, method=ours)
+            gaps.append(row.value - other.value)
+        assert len(gaps) == 9
+        return sum(abs(gap) for gap in gaps) / 9
+
+    assert moved("PathoR1", "Patho-R1-7B") == pytest.approx(0.047, abs=0.0005)
+    assert moved("Qwen2.5-VL", "Qwen2.5-VL-7B") == pytest.approx(0.071, abs=0.0005)

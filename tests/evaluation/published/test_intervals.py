@@ -11,16 +11,14 @@ from malpighi.evaluation.published.intervals import (
     totals,
     uncut_low,
 )
-from malpighi.evaluation.published.rows import Row
+from malpighi.evaluation.published.rows import Row, paper
 from malpighi.evaluation.statistics import wilson
 
 
 def a_row(value, low, high) -> Row:
     ends = (round(float(low), 3), round(float(high), 3))
-    return Row(
-        table=1, group="", dataset="", split="", direction="", metric="accuracy", method="", value=round(value, 3),
-        low=ends[0], high=ends[1], printed=f"{value:.3f}", averages=0, classes=0, external=None, underlined=False,
-    )  # fmt: skip
+    plain = paper("smartpath-r1").rows[0]
+    return plain._replace(value=round(value, 3), low=ends[0], high=ends[1], printed=f"{value:.3f}")
 
 
 def test_every_accuracy_interval_is_found(smartpath):

@@ -31,7 +31,6 @@ _FIGURES = {
 
 _DEFINITIONS = {
     "macro_f1": "the paper writes F1; which averaging and which answers it counts are not stated",
-    "bleu4": "which BLEU the paper takes is not stated",
     "bertscore": "the paper names neither the model nor the rescaling of its BERTScore",
     "ap30": "how the paper ranks boxes without confidences is not stated",
     "ap50": "how the paper ranks boxes without confidences is not stated",
@@ -295,6 +294,8 @@ def _differences(row: Row, ours: ExamRow, mine: Estimate, size: _Size) -> Iterat
 
 def _samples(n: int, size: _Size) -> str:
     fits = " or ".join(f"{each:,}" for each in size.implied)
+    if len(size.implied) > 2:
+        fits = f"{min(size.implied):,} to {max(size.implied):,}"
     if size.contradicts:
         words = (
             f"{size.stated:,} stated, but the paper's intervals imply {fits}: a part that is not published"

@@ -34,8 +34,8 @@ def claims(paper: Paper) -> list[Claim]:
 
 def _smartpath(paper: Paper) -> list[Claim]:
     r1, patho = paper.system, "PathoR1"
-    by_rule = ranks.rankings(paper)
-    plain, middle = by_rule[1], by_rule[4]
+    by_rule = {ranking.rule: ranking for ranking in ranks.rankings(paper)}
+    plain, middle = by_rule["ties: average"], by_rule[ranks.MIDDLE]
     firsts = f"{plain.firsts[r1]} and {plain.firsts[patho]}"
     narrow, wide = _mean(paper, r1, "wsi_vqa", external=False), _mean(paper, r1, "wsi_vqa")
     return [
@@ -46,8 +46,8 @@ def _smartpath(paper: Paper) -> list[Claim]:
             "2",
             f"average rank of {patho}",
             "2.9",
-            f"{plain.ranks[patho]:.3f} with averaged ties; {middle.ranks[patho]:.3f} where equal figures are "
-            "ordered by the middle of their interval",
+            f"{plain.ranks[patho]:.3f} with averaged ties, {middle.ranks[patho]:.3f} where the middle "
+            "of the interval orders equal figures",
             round(plain.ranks[patho], 1) == 2.9,
         ),
         _figure(

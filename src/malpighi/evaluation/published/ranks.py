@@ -12,6 +12,9 @@ from malpighi.evaluation.published.rows import Paper, Row
 MODELS = ("Qwen2.5-VL", "LLaVA-Med", "Quilt-LLaVA", "PathoR1", "SmartPath-R1")
 """The five general models that took every task; without the supervised stage and the segmenter."""
 
+MIDDLE = "ties: average, of the interval's middle too"
+"""Equal figures are ordered by the middle of their interval, which carries a digit that the figure lost."""
+
 METRICS = {
     "roi_classification": "accuracy",
     "roi_detection": "ap50",
@@ -21,6 +24,9 @@ METRICS = {
     "roi_vqa": "accuracy",
 }
 OPEN = "bleu4"
+
+TIES = ("min", "average", "max", "dense")
+"""Tied models take the best, the mean or the worst of their ranks; `dense` leaves no rank out after a tie."""
 
 
 class Ranking(NamedTuple):
@@ -58,37 +64,25 @@ def tasks(
 
 
 def rankings(paper: Paper) -> list[Ranking]:
-    """The five models under each rule of ties, and with the metrics and models that a reader may ask for."""
+    """The five models under each rule of ties, and with other metrics and models.
+
+    BiomedParse is ranked where it stands, in detection and segmentation.
+    """
     usual = tasks(paper)
     f1 = METRICS | {"roi_classification": "macro_f1", "wsi_classification": "macro_f1"}
+    bertscore = tasks(paper, open_metric="bertscore")
     return [
-        *(_ranking(f"{label} ({name})", usual, MODELS, _printed(name)) for name, label in _TIES.items()),
-        _ranking(
-            "averaged ties, equal figures ordered by the middle of their interval", usual, MODELS, _middle
-        ),
-        _ranking(
-            "averaged ties, BERTScore for the open task",
-            tasks(paper, open_metric="bertscore"),
-            MODELS,
-            _average,
-        ),
-        _ranking("averaged ties, macro-F1 for classification", tasks(paper, f1), MODELS, _average),
-        _ranking(
-            "averaged ties, with BiomedParse where it stands", usual, (*MODELS, "BiomedParse"), _average
-        ),
-        _ranking("averaged ties, with SmartPath-SFT", usual, (*MODELS, "SmartPath-SFT"), _average),
-        _ranking("averaged ties, with both", usual, (*MODELS, "SmartPath-SFT", "BiomedParse"), _average),
+        *(_ranking(f"ties: {name}", usual, MODELS, _printed(name)) for name in TIES),
+        _ranking(MIDDLE, usual, MODELS, _middle),
+        _ranking("average, BERTScore for the open task", bertscore, MODELS, _average),
+        _ranking("average, macro-F1 for classification", tasks(paper, f1), MODELS, _average),
+        _ranking("average, with BiomedParse", usual, (*MODELS, "BiomedParse"), _average),
+        _ranking("average, with SmartPath-SFT", usual, (*MODELS, "SmartPath-SFT"), _average),
+        _ranking("average, with both", usual, (*MODELS, "SmartPath-SFT", "BiomedParse"), _average),
     ]
 
 
 Ranks = Callable[[Sequence[Row]], NDArray[np.float64]]
-
-_TIES = {
-    "min": "ties take the best rank",
-    "average": "ties share the mean rank",
-    "max": "ties take the worst rank",
-    "dense": "ties take one rank and the next follows",
-}
 
 
 def _printed(method: str) -> Ranks:
@@ -100,7 +94,7 @@ def _average(rows: Sequence[Row]) -> NDArray[np.float64]:
 
 
 def _middle(rows: Sequence[Row]) -> NDArray[np.float64]:
-    """Ranks by value, then by the middle of the interval, which carries a digit that the value lost."""
+    """Ranks by value, then by the middle of the interval; see `MIDDLE`."""
     keys = [(row.value, ((row.low or 0.0) + (row.high or 0.0)) / 2) for row in rows]
     places = {key: place for place, key in enumerate(sorted(set(keys)))}
     return np.asarray(stats.rankdata([-places[key] for key in keys]), float)

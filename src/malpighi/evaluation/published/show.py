@@ -14,6 +14,7 @@ from malpighi.evaluation.published.rows import Row, by_column, paper
 from malpighi.evaluation.tables import metric_label
 
 _MOST_METHODS = 8  # more than these stand below each other, not beside each other
+_MOST_NAMES = 12
 _METRICS = {
     "accuracy": "accuracy",
     "macro_f1": "F1",
@@ -97,7 +98,8 @@ def beside_tables(found: Beside) -> Group:
         Text("! contradicted by another figure of the paper. Differences are no tests: other samples.")
     )
     if found.absent:
-        parts.append(Text(f"Published, not in this run: {', '.join(found.absent)}", style="dim"))
+        shown = ", ".join(found.absent[:_MOST_NAMES]) + (" ..." if len(found.absent) > _MOST_NAMES else "")
+        parts.append(Text(f"{len(found.absent)} exams published, not in this run: {shown}", style="dim"))
     if found.unmatched:
         parts.append(Text(f"In this run, not published: {', '.join(found.unmatched)}", style="dim"))
     return Group(*parts)
