@@ -122,7 +122,7 @@ def _fits(row: Row, n: NDArray[np.int64]) -> NDArray[np.bool_]:
     for found, printed in ((k_NK / n[:, None], row.value), (low_NK, row.low), (high_NK, row.high)):
         if printed is not None:
             alike[np.abs(found - printed) > _HALF_UNIT + _SLACK] = False
-    fits: NDArray[np.bool_] = alike.any(axis=1)
+    fits: NDArray[np.bool_] = np.asarray(alike.any(axis=1))
     return fits
 
 
