@@ -1,0 +1,1 @@
+"""Published numbers as data: recomputed from their rows, and set beside a run of ours."""
