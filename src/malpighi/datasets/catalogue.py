@@ -6,6 +6,14 @@ from malpighi.datasets.adapter import Adapter
 from malpighi.datasets.captions import pathology_atlas
 from malpighi.datasets.class_folders import crc_val_he_7k, herlev, lbc_cytology, lc25000
 from malpighi.datasets.masks import dsb2018_he, ebhi_seg
+from malpighi.datasets.questions.arch import arch
+from malpighi.datasets.questions.medxpertqa import medxpertqa_mm
+from malpighi.datasets.questions.omnimedvqa import omnimedvqa
+from malpighi.datasets.questions.pathcap import pathcap, pathinstruct
+from malpighi.datasets.questions.pathmmu import pathmmu
+from malpighi.datasets.questions.pathvqa import pathvqa
+from malpighi.datasets.questions.quilt1m import quilt1m
+from malpighi.datasets.questions.quilt_vqa import quilt_vqa
 from malpighi.datasets.voc import bccd
 from malpighi.errors import ConfigError, DataError
 
@@ -20,6 +28,15 @@ ADAPTERS: dict[str, Adapter] = {
         dsb2018_he,
         ebhi_seg,
         pathology_atlas,
+        pathmmu,
+        pathvqa,
+        quilt_vqa,
+        medxpertqa_mm,
+        omnimedvqa,
+        arch,
+        pathcap,
+        pathinstruct,
+        quilt1m,
     )
 }
 
