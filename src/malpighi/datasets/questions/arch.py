@@ -1,8 +1,8 @@
 """ARCH: images of textbooks and of articles with their captions (Gamper and Rajpoot 2021).
 
 `arch/books_set` and `arch/pubmed_set` are Patho-R1's retrieval set ARCH (Table 1), which does not say whether
-it takes one or both. Images that share a caption have equal answers, so retrieval counts each of them as a hit
-for it; they are also of one group.
+it takes one or both. Images that share a caption have equal answers, so retrieval counts each of them as a
+hit for it; they are also of one group.
 """
 
 from pathlib import Path

@@ -11,7 +11,7 @@ from typing import Any
 
 from malpighi.datasets.adapter import Adapter, Asked, Entry, Survey
 from malpighi.datasets.questions.groups import Groups
-from malpighi.datasets.questions.options import choice_of, read_options
+from malpighi.datasets.questions.options import choice_by_letter, read_options
 from malpighi.datasets.questions.question_files import (
     ASKED,
     ask_prepared,
@@ -73,7 +73,7 @@ def _asked(row: dict[str, Any]) -> Asked:
         what="question",
         task=TaskKind.VQA,
         text=_CHOICES.sub("", needed(row, "question")),
-        answer=choice_of(label[0] if isinstance(label, list) and len(label) == 1 else label, options),
+        answer=choice_by_letter(label[0] if isinstance(label, list) and len(label) == 1 else label, options),
         options=options,
         facts={name: text for name in _FACTS if (text := word(row, name))},
     )

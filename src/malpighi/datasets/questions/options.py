@@ -52,25 +52,36 @@ def choice_of(answer: Any, options: Sequence[str]) -> Choice:
     """The right option, named by its letter, its text, or both.
 
     Raises:
-        DataError: no option is named, or letter and text name different ones.
+        DataError: no option is named, or two are: by `A) Solid` where B is solid, by `A` where B reads A.
 
     Example:
         >>> choice_of("B) Solid", ("Acinar", "Solid")).index
         1
     """
-    text = " ".join(str(answer).split())
-    folded = [" ".join(option.split()).casefold() for option in options]
-    if text.casefold() in folded:
-        return Choice(folded.index(text.casefold()))
-    found = _LETTER.fullmatch(text)
-    letter = (found.group(1) or found.group(2)) if found else text.strip("(). ")
-    letters = {option_label(place): place for place in range(len(options))}
-    if letter not in letters:
-        raise DataError(f"the answer {text!r} is none of {', '.join(options)}")
-    place = letters[letter]
-    if found and found.group(3).strip().casefold() != folded[place]:
-        raise DataError(f"the answer {text!r} has the letter of {options[place]!r}")
-    return Choice(place)
+    text = _folded(str(answer))
+    folded = [_folded(option) for option in options]
+    found = _LETTER.fullmatch(" ".join(str(answer).split()))
+    spoken = _folded(found.group(3)) if found else ""
+    named = {folded.index(name) for name in {text, spoken} if name in folded}
+    letter = (found.group(1) or found.group(2)) if found else str(answer).strip("(). ")
+    if letter in _labels(options) and (not found or spoken in folded):
+        named.add(_labels(options)[letter])
+    if len(named) != 1:
+        which = " and ".join(options[place] for place in sorted(named)) or "none"
+        raise DataError(f"the answer {answer!r} names {which} of the options {', '.join(options)}")
+    return Choice(named.pop())
+
+
+def choice_by_letter(letter: Any, options: Sequence[str]) -> Choice:
+    """The right option by its letter alone.
+
+    Raises:
+        DataError: no option has that letter.
+    """
+    labels = _labels(options)
+    if letter not in labels:
+        raise DataError(f"the letter {letter!r}; expected one of {', '.join(labels)}")
+    return Choice(labels[letter])
 
 
 def yes_no(answer: Any) -> Choice:
@@ -83,6 +94,14 @@ def yes_no(answer: Any) -> Choice:
     if word not in YES_NO:
         raise DataError(f"the answer {answer!r}; expected yes or no")
     return Choice(YES_NO.index(word))
+
+
+def _labels(options: Sequence[str]) -> dict[str, int]:
+    return {option_label(place): place for place in range(len(options))}
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.split()).casefold()
 
 
 def _as_list(value: Any) -> list[str]:

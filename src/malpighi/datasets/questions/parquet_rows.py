@@ -14,13 +14,7 @@ from malpighi.errors import DataError
 from malpighi.records import ImageRef
 
 IMAGE = "image"
-_SUFFIXES = (
-    (b"\xff\xd8\xff", ".jpg"),
-    (b"\x89PNG", ".png"),
-    (b"II", ".tif"),
-    (b"MM", ".tif"),
-    (b"RIFF", ".webp"),
-)
+_SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"II": ".tif", b"MM": ".tif", b"RIFF": ".webp"}
 
 
 class Place(NamedTuple):

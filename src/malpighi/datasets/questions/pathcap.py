@@ -1,6 +1,7 @@
 """PathCap and PathInstruct: captions and conversations (Sun et al. 2024).
 
-SmartPath-R1 trains on both (Table 45). The layouts are assumed: they follow the descriptions of the releases and were not seen.
+SmartPath-R1 trains on both (Table 45). The layouts are assumed: they follow the descriptions of the releases
+and were not seen.
 """
 
 import re

@@ -1,7 +1,7 @@
 """PathMMU: pathology questions with options from five sources (Sun et al. 2024).
 
 Every source and part is an exam, e.g. `pathmmu/Atlas-test_tiny`. SmartPath-R1 (Table 32) examines `val` and
-`test_tiny` of all but SocialPath and trains on their `test`; Patho-R1 (Table 3) examines all three parts of all.
+`test_tiny` of all but SocialPath and trains on their `test`; Patho-R1 (Table 3) examines all parts of all.
 """
 
 from collections.abc import Iterator
@@ -119,13 +119,13 @@ pathmmu = Adapter(
     },
     split_rule="official: val, test_tiny and test are exams of their own, all for testing",
     traps=(
-        "SmartPath-R1 trains on the part test and examines val and test_tiny: its numbers cannot be set beside "
-        "those of Patho-R1, which examines test.",
-        "Questions of test_tiny and test may be about one image (1.34 questions per image): who trains on test "
-        "must leave out the groups of test_tiny and val.",
-        "images.zip holds only EduContent and PubMed; Atlas is ARCH's books_set, PathCLS is made from other "
-        "data sets, SocialPath must be fetched post by post and is never complete: Patho-R1 had 150, 218 and "
-        "1,553 of its 155, 235 and 1,620 questions.",
+        "SmartPath-R1 trains on the part test and examines val and test_tiny: its numbers cannot be set "
+        "beside those of Patho-R1, which examines test.",
+        "Questions of test_tiny and test may be about one image (1.34 questions per image): who trains on "
+        "test must leave out the groups of test_tiny and val.",
+        "images.zip holds EduContent and PubMed only; Atlas is ARCH's books_set, PathCLS is made from "
+        "other data sets, SocialPath must be fetched post by post and is never complete: Patho-R1 had 150, "
+        "218 and 1,553 of its 155, 235 and 1,620 questions.",
         "PathCLS is cut from SICAPv2, LC25000, WSSS4LUAD, BACH and others: it overlaps with exams of those.",
         "Questions have two to six options, so chance is not the same for all.",
         "The published evaluator draws a random option where it can read no answer; here it is wrong.",

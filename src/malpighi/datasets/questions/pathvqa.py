@@ -19,7 +19,7 @@ from malpighi.datasets.adapter import (
     read_bytes,
 )
 from malpighi.datasets.questions.options import YES_NO, yes_no
-from malpighi.datasets.questions.parquet_rows import IMAGE, Place, RowImages, bytes_of, rows
+from malpighi.datasets.questions.parquet_rows import IMAGE, RowImages, bytes_of, rows
 from malpighi.datasets.questions.question_files import (
     ASKED,
     ask_prepared,
