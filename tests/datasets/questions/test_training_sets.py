@@ -69,15 +69,8 @@ def test_a_folder_without_lists_says_what_is_missing(put, tmp_path):
         list(adapter_named("pathcap").read(tmp_path))
 
 
-HEADER = [
-    "Unnamed: 0",
-    "caption",
-    "image_path",
-    "subset",
-    "split",
-    "pathology",
-    "roi_text",
-    "noisy_text",
+HEADER = ["Unnamed: 0", "caption", "image_path", "subset", "split", "pathology", "roi_text", "noisy_text"]
+HEADER += [
     "corrected_text",
     "med_umls_ids",
     "magnification",
