@@ -1,5 +1,6 @@
 """Unpacking archives from outside: nothing leaves the folder, and the files appear whole or not at all."""
 
+import lzma
 import shutil
 import stat
 import tarfile
@@ -14,7 +15,15 @@ from malpighi.errors import DataError, UserError
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _MACOS = "__MACOSX"
-_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError)
+_DAMAGE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,  # a way of packing that is not known here
+    RuntimeError,  # encrypted
+)
 
 
 class Member(NamedTuple):
@@ -46,8 +55,8 @@ def stem_of(path: Path) -> str:
 def unpack(archive: Path, folder: Path, *, drop_top: bool = False) -> Unpacked:
     """Unpack into a folder; links and what macOS adds are left out.
 
-    All is written aside first and moved when it is whole, so that a cut leaves nothing half there. Files that do
-    not all lie in one outer folder get one, named like the archive.
+    All is written aside first and moved when it is whole, so that a cut leaves nothing half there. Files that
+    do not all lie in one outer folder get one, named like the archive.
 
     Args:
         archive: a zip or tar file.
@@ -71,7 +80,9 @@ def unpack(archive: Path, folder: Path, *, drop_top: bool = False) -> Unpacked:
                     parts = member.path.parts[1:] if drop_top and outer else member.path.parts
                     _write(opened.open(member), aside.joinpath(*parts))
             _move(aside, goal)
-        except _DAMAGE as error:
+        except (*_DAMAGE, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the disk; unpackers raise those without a number for bytes that are wrong
             raise DataError(
                 f"{archive} is damaged or no archive ({error}); remove it, fetch it again"
             ) from error
@@ -116,6 +127,8 @@ class _Tar:
                 kept.append(Member(_inside(info.name), info.size, info))
             elif not info.isdir():
                 links += 1
+        while self._file.fileobj and self._file.fileobj.read(1 << 20):
+            pass  # to the end, where a packed file has its checksum, which no reading of members comes to
         return _without_macos(kept), links
 
     def open(self, member: Member) -> IO[bytes]:

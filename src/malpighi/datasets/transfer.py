@@ -229,6 +229,10 @@ class _Transfer:
                 for chunk in reply.iter_raw():
                     out.write(chunk)
                     done += len(chunk)
+                    if self._file.size is not None and done > self._file.size:
+                        raise DataError(
+                            f"{self._file.url} gives more than the {self._file.size} bytes published"
+                        )
                     self._progress(self._file.name, done, total)
             finally:
                 sync(out)
