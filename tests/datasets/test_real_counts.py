@@ -62,7 +62,7 @@ def item_options(name):
 @needs_data
 @pytest.mark.realdata
 def test_all_data_sets_are_found():
-    assert list(find_datasets(ROOT)) == list(ADAPTERS)
+    assert list(find_datasets(ROOT)) == [name for name in ADAPTERS if (ROOT / name).is_dir()]
 
 
 def test_data_sets_are_found_by_the_names_of_folders(tmp_path):

@@ -19,8 +19,9 @@ from malpighi.datasets.transfer import Patience, Progress, RemoteFile, fetch, ge
 from malpighi.durable import mending, replacing
 from malpighi.errors import DataError, LicenceError
 
-RECEIPT = "download.json"
-"""Written beside the data when all is there: what was fetched, from where, with which checksums."""
+RECEIPT = ".download.json"
+"""Written beside the data when all is there: what was fetched, from where, with which checksums. Hidden, as
+adapters pass over hidden files."""
 
 _TABLE = Path(__file__).with_name("downloads.yaml")
 

@@ -86,7 +86,7 @@ def test_a_record_is_fetched_checked_and_unpacked(get, record, server, tmp_path)
     source = Source(zenodo=7, files=("T*.zip",))
     done = get(source, progress=lambda *step: told.append(step))
     found = tree(tmp_path / "set")
-    receipt = json.loads(found.pop("download.json"))
+    receipt = json.loads(found.pop(".download.json"))
     assert found == {"TRAIN/MSIH/1.png": b"1", "TRAIN/nonMSIH/1.png": b"2", "TEST/MSIH/1.png": b"3"}
     assert {name for name, _, _ in told} == {"TRAIN.zip", "TEST.zip"}
     assert msgspec.convert(receipt, type(done)) == done
@@ -153,7 +153,7 @@ def test_a_record_without_the_file_says_what_there_is(get, record):
         get(Source(zenodo=7, files=("TRAIN.zip",)))
 
 
-@pytest.mark.parametrize("key", ["../evil.zip", "/etc/evil.zip", "a\\b.zip", "download.json"])
+@pytest.mark.parametrize("key", ["../evil.zip", "/etc/evil.zip", "a\\b.zip", ".download.json"])
 def test_a_server_cannot_name_a_file_out_of_the_folder(get, record, tmp_path, key):
     record({key: b"x"})
     with pytest.raises(DataError, match="a path out of the folder; nothing was fetched"):

@@ -50,6 +50,7 @@ def build(put, put_json):
                 "train": [question(1, "b.jpg")],
                 "challenge": [],
             },
+            "EduContent": {"val": [question(1, "c.png", answer="B)  solid.")]},
             "SocialPath": {"val": [question(1, "tweet.jpg")]},
         }
         put_json(folder / "data.json", tree)
@@ -67,6 +68,7 @@ def test_the_published_layout_with_its_traps(contract, build):
             "Atlas-test/1": "Atlas-test",
             "PubMed-test/1": "PubMed-test",
             "PubMed-train/1": "PubMed-train",
+            "EduContent-val/1": "EduContent-val",
         },
         {
             "Atlas-test_tiny/2": "books_set",
@@ -133,3 +135,17 @@ def test_a_damaged_index_is_one_error(build, tmp_path, text):
     (tmp_path / "data.json").write_text(text)
     with pytest.raises(DataError, match=r"data\.json|no usable"):
         list(adapter_named("pathmmu").read(tmp_path))
+
+
+@pytest.mark.parametrize("place", ["pathmmu", "pathmmu/arch", "arch"])
+def test_images_of_atlas_are_found_in_arch_by_their_source(build, put, tmp_path, place):
+    build(tmp_path / "pathmmu")
+    origin = "books_set/images/u7.png"
+    put(tmp_path / place / origin, 9)
+    tree = {"Atlas": {"val": [question(1, "not-there.png", source_img=origin)]}}
+    (tmp_path / "pathmmu/data.json").write_text(json.dumps(tree))
+    (item,) = adapter_named("pathmmu").read(tmp_path / "pathmmu")
+    assert item.sample.group == origin
+    (tmp_path / place / origin).rename(tmp_path / "elsewhere.png")
+    with pytest.raises(DataError, match="books_set"):
+        list(adapter_named("pathmmu").read(tmp_path / "pathmmu"))

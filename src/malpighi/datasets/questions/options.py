@@ -101,7 +101,7 @@ def _labels(options: Sequence[str]) -> dict[str, int]:
 
 
 def _folded(text: str) -> str:
-    return " ".join(text.split()).casefold()
+    return " ".join(text.split()).rstrip(" .").casefold()
 
 
 def _as_list(value: Any) -> list[str]:

@@ -5,6 +5,7 @@ Every source and part is an exam, e.g. `pathmmu/Atlas-test_tiny`. SmartPath-R1 (
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from malpighi.records import Scale, Split, TaskKind
 
 _PARTS = {"val": Split.TEST, "test_tiny": Split.TEST, "test": Split.TEST, "train": Split.TRAIN}
 _ELSEWHERE = {
-    "Atlas": "Atlas is not in images.zip: its images are those of ARCH's books_set",
+    "Atlas": "Atlas is not in images.zip: put ARCH's books_set here, or the data set arch beside it",
     "PathCLS": "PathCLS is not in images.zip: construct_pathcls.py makes it from its source data sets",
     "SocialPath": "SocialPath is not in images.zip: socialpath_mapping.json names the posts; some are gone",
 }
@@ -37,7 +38,7 @@ def survey_pathmmu(folder: Path) -> Survey:
     Raises:
         DataError: one of the two is missing or unreadable.
     """
-    images = folder_named(folder, "images")
+    folder_named(folder, "images")
     entries: list[Entry] = []
     failures: list[tuple[str, str]] = []
     loader = one_reading()
@@ -45,13 +46,12 @@ def survey_pathmmu(folder: Path) -> Survey:
         try:
             if isinstance(row, str):
                 raise DataError(row)
-            image = needed(row, "img")
-            path = _image(images, image, exam.partition("-")[0])
+            path = _image(folder, row, exam.partition("-")[0])
             entries.append(
                 Entry(
                     f"{exam}/{name}",
                     path,
-                    group=word(row, "source_img") or image,
+                    group=word(row, "source_img", "img"),
                     label=exam,
                     split=_PARTS[exam.partition("-")[2]],
                     detail={ASKED: _asked(exam, row)},
@@ -77,10 +77,15 @@ def _rows(tree: Any, path: Path) -> Iterator[tuple[str, str, dict[str, Any] | st
                 yield exam, (word(row, "No") if usable else "") or str(place), row if usable else "no object"
 
 
-def _image(images: Path, name: str, source: str) -> Path:
+def _image(folder: Path, row: dict[str, Any], source: str) -> Path:
+    """The image of a question: in `images`, or for Atlas where `source_img` leads to in ARCH's books_set."""
+    name, origin = needed(row, "img"), word(row, "source_img")
     try:
-        return image_below(images, name)
+        return image_below(folder / "images", name)
     except DataError as error:
+        for root in (folder, folder / "arch", folder.parent / "arch"):
+            with suppress(DataError):
+                return image_below(root, origin)
         raise DataError("; ".join(filter(None, (str(error), _ELSEWHERE.get(source))))) from error
 
 
@@ -102,7 +107,7 @@ pathmmu = Adapter(
     licence="CC BY-ND 4.0; images of Atlas from ARCH, CC BY-NC-SA 4.0",
     use="research",
     source="https://huggingface.co/datasets/jamessyx/PathMMU",
-    layout="data.json and images/<image>",
+    layout="data.json, images/<image>, and for Atlas ARCH's books_set/images/<image>",
     scale=Scale.ROI,
     organ="",
     stain="",

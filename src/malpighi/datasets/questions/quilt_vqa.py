@@ -5,7 +5,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from malpighi.datasets.adapter import Adapter, Asked, Entry, Picture, Survey
 from malpighi.datasets.questions.options import YES_NO, yes_no
@@ -17,6 +17,7 @@ from malpighi.datasets.questions.question_files import (
     needed,
     one_reading,
     read_rows,
+    word,
 )
 from malpighi.datasets.questions.quilt1m import source_of
 from malpighi.errors import DataError
@@ -24,8 +25,7 @@ from malpighi.records import Scale, Split, TaskKind, Text
 
 _INDEX = "quiltvqa_test_w_ans.json"
 _FOLDERS = ("quilt_vqa/images", "quilt_vqa", "images")
-
-Loader = Callable[[], Picture]
+_IMAGE_FIELDS = ("image", "image_name", "img")
 
 
 def survey_quilt_vqa(folder: Path) -> Survey:
@@ -43,38 +43,41 @@ def survey_quilt_vqa(folder: Path) -> Survey:
     entries: list[Entry] = []
     failures: list[tuple[str, str]] = []
     loader = one_reading()
-    for place, row in enumerate(index):
+    for place, row in sorted(enumerate(index), key=lambda numbered: word(numbered[1], *_IMAGE_FIELDS)):
         try:
-            image = _image(row)
-            path = image_below(images, image) if images else folder / image
+            image = needed(row, *_IMAGE_FIELDS)
             if not images and image not in stored:
                 raise DataError(f"no image {image}: no Parquet row has a question about it")
-            load = loader(path) if images else stored[image]
+            path = image_below(images, image) if images else stored[image].path
+            load = loader(path) if images else stored[image].load
             detail = {ASKED: asked_of(row)}
             group = source_of(image)
             entries.append(Entry(str(place), path, group, split=Split.TEST, detail=detail, load=load))
         except DataError as error:
             failures.append((str(place), str(error)))
-    return Survey(sorted(entries, key=lambda entry: str(entry.path)), failures)
+    return Survey(entries, failures)
 
 
-def _stored(folder: Path, index: list[dict[str, Any]]) -> dict[str, Loader]:
-    """Loader of each image by the name that the questions give it."""
+class _Stored(NamedTuple):
+    """An image in a Parquet file."""
+
+    path: Path
+    load: Callable[[], Picture]
+
+
+def _stored(folder: Path, index: list[dict[str, Any]]) -> dict[str, _Stored]:
+    """The images by the names that the questions give them."""
     files = sorted((folder / "data").glob("*.parquet"))
     if not files:
         raise DataError(f"{folder}: no folder {_FOLDERS[0]}, and no Parquet file in data")
-    names = {_key(row): _image(row) for row in index if _key(row) and row.get("image")}
-    reader, found = RowImages(), dict[str, Loader]()
+    names = {_key(row): word(row, *_IMAGE_FIELDS) for row in index}
+    reader, found = RowImages(), dict[str, _Stored]()
     for path in files:
         for place, row in rows(path, (IMAGE, "question", "answer")):
             name = names.get(_key(row)) if isinstance(row, dict) else None
             if name:
-                found.setdefault(name, reader.loader(place))
+                found.setdefault(name, _Stored(path, reader.loader(place)))
     return found
-
-
-def _image(row: Mapping[str, Any]) -> str:
-    return needed(row, "image", "image_name", "img")
 
 
 def _key(row: Mapping[str, Any]) -> tuple[str, str]:
