@@ -81,6 +81,8 @@ class Asked:
         blobs: further bytes, e.g. a mask.
         organ: where it differs from the adapter's.
         stain: as `organ`.
+        facts: named true statements about the sample, e.g. the question's source.
+        before: what was said before the question, where it is one of a conversation.
     """
 
     what: str
@@ -92,6 +94,8 @@ class Asked:
     blobs: tuple[Blob, ...] = ()
     organ: str = ""
     stain: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    before: tuple[Turn, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ class Adapter:
         scale: how much of a slide an image shows.
         organ: "" where it varies.
         stain: as `organ`.
-        counts: expected number of items per class, boxes per kind, or captions; see `check.py`.
+        counts: expected number of items per class, boxes per kind, exam or split; see `check.py`.
         split_rule: in words.
         traps: known faults and shortcuts, for the report.
         survey: lists a folder; raises DataError where index or folders are missing.
@@ -196,7 +200,7 @@ class Adapter:
             task=asked.task,
             scale=self.scale,
             images=tuple(picture.ref for picture in pictures),
-            turns=(Turn("user", asked.text),),
+            turns=(*asked.before, Turn("user", asked.text)),
             answer=asked.answer,
             options=asked.options,
             group=entry.group,
@@ -205,6 +209,7 @@ class Adapter:
             stain=asked.stain or self.stain,
             licence=self.licence,
             provenance=Provenance(f"adapter:{self.name}", self.version),
+            facts=dict(asked.facts),
         )
         blobs = (picture.blob for picture in pictures if picture.blob is not None)
         return Item(sample, (*blobs, *asked.blobs))

@@ -10,6 +10,14 @@ from malpighi.datasets.cells.morphopercept_bench import morphopercept_bench
 from malpighi.datasets.cells.singpath_cytotext import singpath_cytotext
 from malpighi.datasets.class_folders import crc_val_he_7k, herlev, lbc_cytology, lc25000
 from malpighi.datasets.masks import dsb2018_he, ebhi_seg
+from malpighi.datasets.questions.arch import arch
+from malpighi.datasets.questions.medxpertqa import medxpertqa_mm
+from malpighi.datasets.questions.omnimedvqa import omnimedvqa
+from malpighi.datasets.questions.pathcap import pathcap, pathinstruct
+from malpighi.datasets.questions.pathmmu import pathmmu
+from malpighi.datasets.questions.pathvqa import pathvqa
+from malpighi.datasets.questions.quilt1m import quilt1m
+from malpighi.datasets.questions.quilt_vqa import quilt_vqa
 from malpighi.datasets.regions.bracs_roi import bracs_roi
 from malpighi.datasets.regions.breakhis import breakhis
 from malpighi.datasets.regions.ccrcc import ccrcc
@@ -50,6 +58,15 @@ ADAPTERS: dict[str, Adapter] = {
         morphopercept_bench,
         cytocell_bench,
         singpath_cytotext,
+        pathmmu,
+        pathvqa,
+        quilt_vqa,
+        medxpertqa_mm,
+        omnimedvqa,
+        arch,
+        pathcap,
+        pathinstruct,
+        quilt1m,
     )
 }
 

@@ -1,6 +1,7 @@
 """What a data set on disk holds against what it should hold, for a person to read."""
 
 from collections import Counter, defaultdict
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -32,7 +33,7 @@ class Report:
 
     Attributes:
         adapter: with licence, use, split rule and traps.
-        counts: per class, kind of box or exam.
+        counts: per class, kind of box, exam or split.
         splits: samples per split.
         groups: groups per split.
         failures: what could not be used.
@@ -86,11 +87,12 @@ def check(adapter: Adapter, folder: str | Path, plan: SplitPlan | None = None) -
             failures.append(result)
             continue
         sample = result.sample
-        what, number = counted(sample)
+        what, number = counted(sample, adapter.counts)
         found[what] += number
         splits[str(sample.split)] += 1
         groups[str(sample.split)].add(sample.group)
         images[sample.images[0].key].append(sample)
+    found.update({split: number for split, number in splits.items() if split in adapter.counts})
     names = [*adapter.counts, *sorted(set(found) - set(adapter.counts))]
     return Report(
         adapter=adapter,
@@ -102,10 +104,16 @@ def check(adapter: Adapter, folder: str | Path, plan: SplitPlan | None = None) -
     )
 
 
-def counted(sample: Sample) -> tuple[str, int]:
-    """What a sample counts as, and how often: its class, its boxes, or one of its exam."""
+def counted(sample: Sample, expected: Container[str] = ()) -> tuple[str, int]:
+    """What a sample counts as, and how often: its class, its boxes, or one of its exam.
+
+    Args:
+        sample: to be counted.
+        expected: names that the adapter knows; an exam among them is counted whole, not class by class, as
+            where every question has options of its own.
+    """
     what = sample.exam.partition("/")[2]
-    if isinstance(sample.answer, Choice):
+    if isinstance(sample.answer, Choice) and what not in expected:
         name = sample.options[sample.answer.index]
         return (name if what == "class" else f"{what}: {name}", 1)
     if isinstance(sample.answer, Boxes):

@@ -1,0 +1,1 @@
+"""Questions and captions: PathMMU, PathVQA, Quilt-VQA, MedXpertQA, OmniMedVQA, ARCH and training sets."""
