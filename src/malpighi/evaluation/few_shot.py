@@ -1,8 +1,8 @@
-"""How much a handful of labelled pictures brings: logistic regression on frozen features, drawn several times.
+"""How much a handful of labelled pictures brings: logistic regression on frozen features, several draws.
 
 Source: Patho-R1, section 4.3: 2 to 128 pictures per class, ten draws, logistic regression of scikit-learn.
-Departs: what is drawn are training samples and what is scored are test samples of the exam's split, so that no
-patient lies on both sides; where a class has fewer pictures than asked, the size is left out and said.
+Departs: what is drawn are training samples and what is scored are test samples of the exam's split, so that
+no patient lies on both sides; where a class has fewer pictures than asked, the size is left out and said.
 
 Shape suffixes: N training samples, M test samples, K classes, D features.
 """
@@ -45,11 +45,11 @@ class FewShotSettings(Settings, frozen=True):
 
 
 class Draw(NamedTuple):
-    """One fit: the size, its number, and chances_MK of the test samples."""
+    """One fit: the size, its number, and chances (M, K) of the test samples."""
 
     shots: int
     number: int
-    chances_MK: NDArray[np.float64]
+    chances: NDArray[np.float64]
 
 
 def few_shot(

@@ -1,8 +1,8 @@
 """Classification by words alone: each class is the mean of its names in many sentences.
 
 Source: Radford et al. 2021 (CLIP), section 3.1.4, for templates; Lu et al. 2024 (CONCH) and Patho-R1,
-section 4.2, for synonyms in histology. Departs: the papers' lists are theirs; ours are in `zero_shot.yaml`, and
-an exam that is not listed there asks with its options' names alone.
+section 4.2, for synonyms in histology. Departs: the papers' lists are theirs; ours are in `zero_shot.yaml`,
+and a class that has no synonyms there is asked for by its name alone.
 
 Shape suffixes: N pictures, K classes, D features.
 """

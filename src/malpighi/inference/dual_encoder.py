@@ -4,8 +4,8 @@
     similarity_NK = encoder.images(pictures) @ encoder.texts(["benign lung tissue", "lung adenocarcinoma"]).T
 
 A folder with `open_clip_config.json` is read by open_clip (QuiltNet, PathGen-CLIP, PathoCLIP), one with
-`config.json` by transformers (OpenAI CLIP, PLIP, SigLIP). What needs a package of its own, as CONCH does, comes
-in by name: `package.module:function`, a function without arguments that returns a `DualEncoder`.
+`config.json` by transformers (OpenAI CLIP, PLIP, SigLIP). What needs a package of its own, as CONCH does,
+comes in by name: `package.module:function`, a function without arguments that returns a `DualEncoder`.
 
 Shape suffixes: N pictures or texts, D features.
 """
@@ -95,7 +95,7 @@ class OpenClipEncoder:
         self._tokenize = open_clip.get_tokenizer(where)
         self._device = device
         self.name = _name(folder)
-        self.scale = float(self._model.logit_scale.exp())
+        self.scale = float(self._model.logit_scale.detach().exp())
 
     @torch.inference_mode()
     def images(self, pictures: Sequence[Image.Image]) -> Features:
@@ -127,7 +127,7 @@ class TransformersEncoder:
             )
         self._context = int(self._model.config.text_config.max_position_embeddings)
         self.name = _name(folder)
-        self.scale = float(self._model.logit_scale.exp())
+        self.scale = float(self._model.logit_scale.detach().exp())
 
     @torch.inference_mode()
     def images(self, pictures: Sequence[Image.Image]) -> Features:
@@ -172,7 +172,7 @@ def _unit(features: Any) -> Features:
 
 
 def _name(folder: Path) -> str:
-    """The folder's name and a hash over its weights' lengths and beginnings, which tells two trainings apart."""
+    """The folder's name and a hash over the ends of its files, which tells two trainings apart."""
     total = hashlib.sha256()
     for path in sorted(path for path in folder.iterdir() if path.suffix in (*_WEIGHTS, ".json")):
         total.update(f"{path.name} {path.stat().st_size}".encode())

@@ -1,4 +1,4 @@
-"""Features of many pictures or texts, computed once: chunks on disk, kept after a kill and for the next task."""
+"""Features of many pictures, computed once: chunks on disk, kept after a kill and for the next task."""
 
 import logging
 from collections.abc import Callable, Sequence
