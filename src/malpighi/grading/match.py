@@ -69,11 +69,10 @@ def detection_parts(
         return {name: agreed * (not name.startswith("ap_paper")) for name in part_names(thresholds)}
     pairs = _candidates(iou_matrix(predicted_n4, truth_m4), min(thresholds))
     parts: dict[str, float] = {}
-    for name, threshold in zip(_suffixes(thresholds), thresholds, strict=True):
-        near = [pair for pair in pairs if pair[2] >= threshold]
-        owner = _greedy_owners(near)
-        parts[f"ap_emit{name}"], parts[f"ap_paper{name}"] = average_precisions(list(owner.values()), truths)
-        hits = _maximum_matches(near, owner)
+    for name, threshold in zip(suffixes(thresholds), thresholds, strict=True):
+        found = matched([pair for pair in pairs if pair[2] >= threshold])
+        parts[f"ap_emit{name}"], parts[f"ap_paper{name}"] = average_precisions(found.greedy, truths)
+        hits = len(found.maximum)
         parts[f"ap_tie{name}"] = (hits / predicted) * (hits / truths)
         parts[f"f1_{name}"] = 2 * hits / (predicted + truths)
     return parts
@@ -87,7 +86,7 @@ def part_names(thresholds: Sequence[float] = THRESHOLDS) -> tuple[str, ...]:
         ('ap_tie50', 'ap_emit50', 'ap_paper50', 'f1_50')
     """
     kinds = ("ap_tie", "ap_emit", "ap_paper", "f1_")
-    return tuple(f"{kind}{name}" for name in _suffixes(thresholds) for kind in kinds)
+    return tuple(f"{kind}{name}" for name in suffixes(thresholds) for kind in kinds)
 
 
 def soft_f1(predicted_n4: Floats, truth_m4: Floats) -> float:
@@ -126,6 +125,30 @@ def maximum_matches(iou_nm: Floats, threshold: float) -> int:
     """The largest number of one-to-one pairs with IoU >= threshold; does not depend on any order."""
     pairs = _candidates(iou_nm, threshold)
     return _maximum_matches(pairs, _greedy_owners(pairs))
+
+
+class Matched(NamedTuple):
+    """Which predictions found a truth.
+
+    Attributes:
+        greedy: each in turn takes the best truth that is still free; rising.
+        maximum: of the largest set of one-to-one pairs, in no order.
+    """
+
+    greedy: list[int]
+    maximum: list[int]
+
+
+def matched(pairs: Pairs) -> Matched:
+    """Matching of (prediction, truth, IoU) that overlap enough.
+
+    Args:
+        pairs: by prediction, best first, of equal overlaps the later truth first.
+    """
+    owner = _greedy_owners(pairs)
+    greedy = list(owner.values())
+    _maximum_matches(pairs, owner)
+    return Matched(greedy, list(owner.values()))
 
 
 class Precisions(NamedTuple):
@@ -186,7 +209,8 @@ def _areas(boxes_n4: Floats) -> Floats:
     return area_n
 
 
-def _suffixes(thresholds: Sequence[float]) -> list[str]:
+def suffixes(thresholds: Sequence[float]) -> list[str]:
+    """What the names of figures end in: thresholds in percent."""
     return [f"{threshold * 100:g}" for threshold in thresholds]
 
 
