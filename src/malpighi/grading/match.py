@@ -28,7 +28,8 @@ from scipy.optimize import linear_sum_assignment
 from malpighi.geometry import Box
 
 THRESHOLDS = (0.3, 0.5, 0.7)
-_RECALLS_101 = np.linspace(0.0, 1.0, 101)
+RECALLS = 101
+_RECALLS_101 = np.linspace(0.0, 1.0, RECALLS)
 
 Floats = NDArray[np.float64]
 Pairs = list[tuple[int, int, float]]
@@ -183,12 +184,12 @@ def average_precisions(ranks: Sequence[int], truths: int) -> Precisions:
     # Precision is highest at a hit, so the envelope is known from the hits alone.
     precision = [hit / (rank + 1) for hit, rank in enumerate(ranks, start=1)]
     best = list(accumulate(reversed(precision), max))[::-1]
-    coco = float(sum(map(mul, best, _recalls_of_hit(truths))) / len(_RECALLS_101))
+    coco = float(sum(map(mul, best, recalls_of_hit(truths))) / RECALLS)
     return Precisions(coco, sum(best) / truths)
 
 
 @lru_cache(maxsize=1024)
-def _recalls_of_hit(truths: int) -> list[int]:
+def recalls_of_hit(truths: int) -> list[int]:
     """How many of the 101 recalls the first, second... hit is the first to reach."""
     reached_101 = np.searchsorted(np.arange(1, truths + 1) / truths, _RECALLS_101)
     counts: list[int] = np.bincount(reached_101, minlength=truths).tolist()

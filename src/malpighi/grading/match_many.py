@@ -57,6 +57,13 @@ class _Pairs(NamedTuple):
     iou: Floats
 
 
+class _Hits(NamedTuple):
+    """Predictions that found a truth: in turn (rising), and in the largest matching."""
+
+    greedy: Counts
+    maximum: Counts
+
+
 def detection_parts_many(
     predicted: Sequence[Floats], truth: Sequence[Floats], thresholds: Sequence[float] = THRESHOLDS
 ) -> Many:
@@ -85,35 +92,60 @@ def detection_parts_many(
     pairs = _sorted(_pairs(predicted, truth, n_I, m_I, min(thresholds)))
     pooled: dict[float, Pooled] = {}
     for suffix, threshold in zip(match.suffixes(thresholds), thresholds, strict=True):
-        near = pairs.iou >= threshold
-        found = match.matched(list(zip(*(column[near].tolist() for column in pairs), strict=True)))
+        found = _matched(_Pairs(*(column[pairs.iou >= threshold] for column in pairs)))
         _fill(parts, suffix, found, n_I, m_I)
         if m_I.sum():
             pooled[threshold] = _pool(found, int(n_I.sum()), int(m_I.sum()))
     return Many(parts, pooled)
 
 
-def _fill(parts: dict[str, Floats], suffix: str, found: match.Matched, n_I: Counts, m_I: Counts) -> None:
+def _matched(near: _Pairs) -> _Hits:
+    """Pairs that compete with no other are settled at once; the rest is walked through."""
+    if not len(near.iou):
+        return _Hits(near.predicted, near.predicted)
+    alone = (np.bincount(near.predicted)[near.predicted] == 1) & (np.bincount(near.truth)[near.truth] == 1)
+    rest = match.matched(list(zip(*(column[~alone].tolist() for column in near), strict=True)))
+    settled = near.predicted[alone]
+    greedy, maximum = (np.concatenate([settled, np.array(some, np.int64)]) for some in rest)
+    return _Hits(np.sort(greedy), maximum)
+
+
+def _fill(parts: dict[str, Floats], suffix: str, found: _Hits, n_I: Counts, m_I: Counts) -> None:
     ends = np.cumsum(n_I)
+    full = (n_I > 0) & (m_I > 0)
     image_of_greedy = np.searchsorted(ends, found.greedy, side="right")
-    local = (np.asarray(found.greedy, np.int64) - (ends - n_I)[image_of_greedy]).tolist()
-    cuts = np.searchsorted(image_of_greedy, np.arange(len(n_I) + 1)).tolist()
-    image_of_best = np.searchsorted(ends, found.maximum, side="right")
-    hits_I = np.bincount(image_of_best, minlength=len(n_I)).tolist()
-    for image, (n, m) in enumerate(zip(n_I.tolist(), m_I.tolist(), strict=True)):
-        if not n or not m:
-            continue
-        hits = hits_I[image]
-        precisions = match.average_precisions(local[cuts[image] : cuts[image + 1]], m)
-        parts[f"ap_emit{suffix}"][image], parts[f"ap_paper{suffix}"][image] = precisions
-        parts[f"ap_tie{suffix}"][image] = (hits / n) * (hits / m)
-        parts[f"f1_{suffix}"][image] = 2 * hits / (n + m)
+    ranks = found.greedy - (ends - n_I)[image_of_greedy]
+    emit, paper = _average_precisions(image_of_greedy, ranks, m_I)
+    parts[f"ap_emit{suffix}"][full], parts[f"ap_paper{suffix}"][full] = emit[full], paper[full]
+    hits = np.bincount(np.searchsorted(ends, found.maximum, side="right"), minlength=len(n_I))[full]
+    n, m = n_I[full], m_I[full]
+    parts[f"ap_tie{suffix}"][full] = (hits / n) * (hits / m)
+    parts[f"f1_{suffix}"][full] = 2 * hits / (n + m)
 
 
-def _pool(found: match.Matched, predicted: int, truths: int) -> Pooled:
+def _average_precisions(image: Counts, ranks: Counts, m_I: Counts) -> tuple[Floats, Floats]:
+    """`match.average_precisions` of every image; sums run hit by hit, as there."""
+    hits_I = np.bincount(image, minlength=len(m_I))
+    most = max(1, int(hits_I.max(initial=0)))
+    number = np.arange(len(image)) - (np.cumsum(hits_I) - hits_I)[image]
+    best_IH = np.zeros((len(m_I), most))
+    best_IH[image, number] = (number + 1) / (ranks + 1)
+    best_IH = np.maximum.accumulate(best_IH[:, ::-1], axis=1)[:, ::-1] * (np.arange(most) < hits_I[:, None])
+    sizes, place = np.unique(m_I, return_inverse=True)
+    recalls_UH = np.zeros((len(sizes), most))
+    for row, size in enumerate(sizes.tolist()):
+        counts = match.recalls_of_hit(size)[:most] if size else []
+        recalls_UH[row, : len(counts)] = counts
+    coco = np.cumsum(best_IH * recalls_UH[place], axis=1)[:, -1] / match.RECALLS
+    return coco, np.cumsum(best_IH, axis=1)[:, -1] / np.maximum(m_I, 1)
+
+
+def _pool(found: _Hits, predicted: int, truths: int) -> Pooled:
     hits = len(found.maximum)
     tie = (hits / predicted) * (hits / truths) if predicted else 0.0
-    return Pooled(*match.average_precisions(found.greedy, truths), tie, 2 * hits / (predicted + truths))
+    as_one = np.zeros(len(found.greedy), np.int64)
+    coco, area = _average_precisions(as_one, found.greedy, np.array([truths]))
+    return Pooled(float(coco[0]), float(area[0]), tie, 2 * hits / (predicted + truths))
 
 
 def _pairs(
