@@ -71,7 +71,7 @@ def samples_needed_right_wrong(difference: float, discordant: float, aim: Aim = 
 
     Example:
         >>> samples_needed_right_wrong(0.05, 0.2)
-        656
+        658
     """
     if not 0 < difference <= discordant <= 1:
         raise ConfigError(
