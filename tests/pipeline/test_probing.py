@@ -97,9 +97,8 @@ def test_an_encoder_that_sees_the_class_is_right_in_every_way(corpus, tmp_path):
     assert [(row.shots, row.draws) for row in found.few_shot] == [(2, 3), (8, 3)]
     assert all(row.worst <= row.accuracy.value <= row.best for row in found.few_shot)
     assert found.few_shot[1].accuracy.value == 1
-    assert found.left_out == [
-        "colours/classification: 500 pictures per class, more than its rarest class has"
-    ]
+    missing = "500 pictures per class, more than its rarest class has"
+    assert found.left_out == [f"colours/classification: {missing}"]
     recalls = found.retrieval["colours/caption"]
     assert recalls.image_to_text.at == recalls.text_to_image.at == {1: 1.0, 3: 1.0}
     assert (recalls.image_to_text.queries, recalls.text_to_image.queries) == (12, 3)

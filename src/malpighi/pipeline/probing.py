@@ -156,9 +156,8 @@ def _features(
     )
     if not samples:
         return _Found([], features), failures
-    whole = list(np.isfinite(features).all(axis=1))
-    kept = [sample for sample, good in zip(samples, whole, strict=True) if good]
-    return _Found(kept, features[whole]), failures
+    whole = np.flatnonzero(np.isfinite(features).all(axis=1))
+    return _Found([samples[number] for number in whole], features[whole]), failures
 
 
 def _ask(
