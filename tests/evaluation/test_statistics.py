@@ -8,6 +8,7 @@ from malpighi.evaluation import metrics
 from malpighi.evaluation.statistics import (
     Bootstrap,
     average_ranks,
+    effective_groups,
     group_sums,
     holm,
     interval,
@@ -88,14 +89,29 @@ def test_many_draws_are_made_in_pieces_of_bounded_memory(monkeypatch):
     assert mean_interval(scores, alone(50), FAST) == whole
 
 
-def test_few_right_or_wrong_answers_get_wilson_over_groups():
-    found = mean_interval([1, 1, 0, 1], ["a", "a", "b", "c"], FAST)
-    assert found.method == "wilson"
-    assert (found.low, found.high) == wilson(0.75 * 3, 3)
+def test_right_or_wrong_answers_get_wilson_over_what_the_groups_are_worth():
+    singles = [1.0] * 30 + [0.0] * 10
+    found = mean_interval(singles, alone(40), FAST)
+    assert (found.method, found.low, found.high) == ("wilson", *wilson(30, 40))
+    few = mean_interval([1, 1, 0, 1], ["a", "a", "b", "c"], FAST)
+    worth = effective_groups(np.array([2, 1, 1]))
+    assert worth == pytest.approx(8 / 3)
+    assert (few.low, few.high) == wilson(0.75 * worth, worth), "too few to tell how alike a group is"
     perfect = mean_interval([1.0] * 100, alone(100), FAST)
     assert (perfect.method, perfect.high) == ("wilson", 1.0)
     assert perfect.low < 0.97
     assert mean_interval([0.5, 0.6, 0.7], alone(3), FAST).method == "bootstrap"
+
+
+def test_alike_groups_widen_a_wilson_interval_and_mixed_groups_do_not():
+    groups = [f"g{i // 10}" for i in range(400)]
+    random = np.random.default_rng(4)
+    mixed = random.permutation(np.repeat([1.0, 0.0], [300, 100]))
+    alike = np.repeat(random.permutation(np.repeat([1.0, 0.0], [30, 10])), 10)
+    free = wilson(300, 400)
+    narrow, wide = mean_interval(mixed, groups, FAST), mean_interval(alike, groups, FAST)
+    assert narrow.high - narrow.low < 1.4 * (free[1] - free[0])
+    assert (wide.low, wide.high) == pytest.approx(wilson(30, 40), abs=1e-9)
 
 
 def test_one_group_allows_no_interval_for_graded_scores():

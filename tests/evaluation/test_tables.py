@@ -66,7 +66,7 @@ def test_the_score_is_the_mean_grade(table):
 
 def test_metrics_are_those_of_the_exam_without_the_score_itself(table):
     assert sorted(table.rows[0].metrics) == ["ap_emit50", "ap_tie30", "format"]
-    assert sorted(table.rows[2].metrics) == ["balanced accuracy", "format", "macro-F1"]
+    assert sorted(table.rows[2].metrics) == ["balanced accuracy", "format", "kappa", "macro-F1"]
     assert table.rows[0].metrics["ap_tie30"].value == pytest.approx(0.7)
     assert table.rows[2].metrics["macro-F1"].low is not None
 

@@ -102,6 +102,37 @@ def macro_f1(counts: NDArray[Any]) -> Floats:
     return _ratio(f1.sum(axis=-1), (asked > 0).sum(axis=-1))
 
 
+def kappa(counts: NDArray[Any]) -> Floats:
+    """Cohen's kappa, agreement beyond chance; (..., K, K+1) to (...).
+
+    An invalid answer agrees with no class. Where chance alone explains everything (one class, always named)
+    kappa is undefined and 0 is given: nothing beyond chance was shown.
+
+    Source: Cohen, A coefficient of agreement for nominal scales, Educ. Psychol. Meas. 20 (1960).
+    """
+    return _agreement(counts, 1.0 - np.eye(*counts.shape[-2:]))
+
+
+def quadratic_kappa(counts: NDArray[Any]) -> Floats:
+    """Kappa that forgives near misses, for options that are in order (grades); (..., K, K+1) to (...).
+
+    A miss weighs the square of its distance; an invalid answer weighs as much as the farthest miss.
+
+    Source: Cohen, Weighted kappa, Psychol. Bull. 70 (1968), with squared distances.
+    """
+    classes = counts.shape[-2]
+    steps = np.arange(classes)
+    costs = np.full((classes, classes + 1), float((classes - 1) ** 2))
+    costs[:, :-1] = (steps[:, None] - steps) ** 2
+    return _agreement(counts, costs)
+
+
+def _agreement(counts: NDArray[Any], costs: Floats) -> Floats:
+    found = (counts * costs).sum(axis=(-2, -1)) * counts.sum(axis=(-2, -1))
+    by_chance = np.einsum("...i,ij,...j->...", counts.sum(axis=-1), costs, counts.sum(axis=-2))
+    return np.where(by_chance > 0, 1.0 - _ratio(found, by_chance), 0.0)
+
+
 def invalid_counts(rows: Sequence[Prediction]) -> dict[str, int]:
     """How many answers could not be read, by status; statuses that do not occur are left out."""
     found = Counter(row.grade.status for row in rows)

@@ -1,7 +1,10 @@
 """Intervals and tests from per-sample scores, with the group (patient, slide, source figure) as the unit.
 
 Tiles of one patient resemble each other, so intervals that treat them as independent are too narrow. Every
-interval here draws whole groups.
+interval here draws whole groups, or counts how many independent samples the groups are worth.
+
+In simulations (`tests/evaluation/test_coverage.py`) intervals of 95 % hold the truth in 93 to 97 % of the runs
+from about 30 groups of unequal size, or 15 of equal size; the docstrings say what is done for fewer.
 
 Shapes: N samples, G groups, M columns that are summed per group, B bootstrap draws.
 """
@@ -16,11 +19,14 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from malpighi.errors import ConfigError
+from malpighi.evaluation.effects import Effect, cohens_d, cohens_h, odds_ratio, rank_biserial
+from malpighi.evaluation.power import visible_graded, visible_right_wrong
 
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], Floats]
 
-_CHUNK = 4_000_000  # bootstrap weights held in memory at once
+_CHUNK = 1_000_000  # bootstrap weights held in memory at once
+_FEW_KINDS = 8  # groups per kind from which drawing kinds is quicker than drawing groups
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,10 @@ class Difference(msgspec.Struct, frozen=True):
         n: pairs.
         groups: groups among them.
         ties: share of pairs (or groups) without any difference.
+        effects: sizes of the effect by name: `odds ratio` and `Cohen's h` with McNemar's test, else
+            `Cohen's d` and `rank-biserial`, over the units of the test.
+        visible: the smallest difference that so many pairs (or groups), as variable as these, would show
+            with 80 % power at the 5 % level; None where no difference could be shown.
     """
 
     estimate: Estimate
@@ -81,6 +91,20 @@ class Difference(msgspec.Struct, frozen=True):
     n: int
     groups: int
     ties: float
+    effects: dict[str, Effect] = {}
+    visible: float | None = None
+
+
+def group_numbers(groups: Sequence[str]) -> tuple[int, NDArray[np.int64]]:
+    """How many groups there are, and the place of each sample's group among their sorted names.
+
+    Example:
+        >>> count, place = group_numbers(["b", "a", "b"])
+        >>> count, place.tolist()
+        (2, [1, 0, 1])
+    """
+    place = {name: number for number, name in enumerate(sorted(set(groups)))}
+    return len(place), np.fromiter(map(place.__getitem__, groups), np.int64, len(groups))
 
 
 def group_sums(values: NDArray[Any], groups: Sequence[str]) -> Floats:
@@ -97,10 +121,24 @@ def group_sums(values: NDArray[Any], groups: Sequence[str]) -> Floats:
         >>> group_sums(np.array([[1.0], [2.0], [4.0]]), ["b", "a", "b"]).tolist()
         [[2.0], [5.0]]
     """
-    names, index = np.unique(np.asarray(groups), return_inverse=True)
-    sums = np.zeros((len(names), values.shape[1]))
-    np.add.at(sums, index, values)
-    return sums
+    count, index = group_numbers(groups)
+    return np.column_stack([np.bincount(index, column, count) for column in values.T])
+
+
+def effective_groups(sizes: NDArray[Any], counts: NDArray[Any] | float = 1) -> float:
+    """How many groups of equal size the groups are worth: one large group outweighs many small ones.
+
+    Source: Kish, Survey Sampling (1965), section 11.7.
+
+    Args:
+        sizes: samples per group.
+        counts: how many groups have that size.
+
+    Example:
+        >>> effective_groups(np.array([10, 10])), effective_groups(np.array([100, 1, 1]))
+        (2.0, 1.0401919616076785)
+    """
+    return float((counts * sizes).sum() ** 2 / (counts * sizes**2).sum())
 
 
 class Kinds(NamedTuple):
@@ -137,44 +175,91 @@ def resample(kinds: Kinds, statistic: Statistic, options: Bootstrap) -> Floats:
     """
     random = np.random.default_rng(options.seed)
     groups = int(kinds.counts.sum())
-    step = max(1, _CHUNK // len(kinds.counts))
+    few = len(kinds.counts) * _FEW_KINDS <= groups
+    step = max(1, _CHUNK // (len(kinds.counts) if few else groups))
+    weigh = _multinomial if few else _one_by_one
+    sums = np.ascontiguousarray(kinds.sums, float)
     parts = []
     for start in range(0, options.draws, step):
-        size = min(step, options.draws - start)
-        weights = random.multinomial(groups, kinds.counts / groups, size=size)
-        parts.append(statistic(weights @ kinds.sums))
+        weights = weigh(random, kinds.counts, min(step, options.draws - start))
+        parts.append(statistic(weights @ sums))
     return np.concatenate(parts)
 
 
-def interval(kinds: Kinds, statistic: Statistic, options: Bootstrap) -> Estimate:
-    """A statistic of group sums with its percentile interval; no interval for fewer than two groups.
+def _multinomial(random: np.random.Generator, counts: NDArray[np.int64], draws: int) -> Floats:
+    groups = int(counts.sum())
+    return random.multinomial(groups, counts / groups, size=draws).astype(float)
 
-    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3.
+
+def _one_by_one(random: np.random.Generator, counts: NDArray[np.int64], draws: int) -> Floats:
+    """The same law; quicker where hardly two groups are of one kind."""
+    groups, kinds = int(counts.sum()), len(counts)
+    chosen = random.integers(0, groups, (draws, groups))
+    if kinds < groups:
+        chosen = np.repeat(np.arange(kinds), counts)[chosen]
+    chosen += np.arange(draws)[:, None] * kinds
+    return np.bincount(chosen.ravel(), minlength=draws * kinds).reshape(draws, kinds).astype(float)
+
+
+def interval(
+    kinds: Kinds, statistic: Statistic, options: Bootstrap, sizes: NDArray[Any] | None = None
+) -> Estimate:
+    """A statistic of group sums with its expanded percentile interval; none for fewer than two groups.
+
+    Plain percentiles are too narrow for few groups: they use n where the variance needs n - 1, and the normal
+    quantile where Student's t is due. Taking the percentiles further out mends both.
+
+    Source: Hesterberg, What teachers should know about the bootstrap, Am. Stat. 69 (2015), section 5.3.
+    Departs: unequal groups count as their effective number (see `effective_groups`).
+
+    Args:
+        kinds: the groups.
+        statistic: maps (B, M) totals to (B,) values.
+        options: draws, seed, level.
+        sizes: (U,) samples in a group of each kind; None where groups weigh alike.
     """
     value = _point(kinds, statistic)
     if kinds.counts.sum() < 2:
         return Estimate(value)
-    return _percentile(value, resample(kinds, statistic, options), options)
+    groups = _effective(kinds, sizes)
+    return _percentile(value, resample(kinds, statistic, options), options.level, groups)
 
 
 def mean_interval(scores: Sequence[float], groups: Sequence[str], options: Bootstrap) -> Estimate:
     """Mean of per-sample scores with an interval over groups.
 
-    Right/wrong scores from fewer than 30 groups, or all alike, get a Wilson interval, because a percentile
-    interval is too narrow there (and has no width where all scores agree). Its n is the number of groups, not
-    of samples.
+    Graded scores get the bootstrap. Right/wrong scores get a Wilson interval, which keeps its coverage near 0
+    and 1 and for few groups. Its n is the number of independent samples that the groups are worth: all of
+    them where each is a group of its own, else by the spread between groups, at least the effective number of
+    groups and at most the number of samples. The effective number of groups alone is taken where all scores
+    agree, because then nothing tells how alike the samples of a group are.
 
-    Departs: Wilson's interval is for independent trials; taking the groups as the trials is the cautious end,
-        as if all samples of a group agreed.
+    Source: Dean and Pagano, Evaluating confidence interval methods for binomial proportions in clustered
+    surveys, J. Surv. Stat. Methodol. 3 (2015): modified Wilson with the design effect and Student's t of
+    Korn and Graubard (1998).
+    Departs: degrees of freedom from the effective number of groups.
     """
     values = np.asarray(scores, float)
     sums = group_sums(np.column_stack([values, np.ones_like(values)]), groups)
     mean = float(values.mean())
-    binary = bool(np.isin(values, (0.0, 1.0)).all())
-    if binary and (len(sums) < 30 or mean in (0.0, 1.0)):
-        low, high = wilson(mean * len(sums), len(sums), options.level)
+    if bool(((values == 0) | (values == 1)).all()):
+        n = len(values) if len(sums) == len(values) else _independent(sums, mean, options.level)
+        low, high = wilson(mean * n, n, options.level)
         return Estimate(mean, low, high, "wilson")
-    return interval(kinds_of(sums), _ratio_of_sums, options)
+    kinds = kinds_of(sums)
+    return interval(kinds, _ratio_of_sums, options, kinds.sums[:, 1])
+
+
+def _independent(sums: Floats, mean: float, level: float) -> float:
+    """Independent 0/1 samples with as wide an interval as those of (G, 2) sums of scores and sizes."""
+    sizes = sums[:, 1]
+    groups, samples = effective_groups(sizes), float(sizes.sum())
+    if groups < 1.5 or mean in (0.0, 1.0):
+        return groups
+    spread = ((sums[:, 0] - mean * sizes) ** 2).sum() / samples**2 * groups / (groups - 1)
+    tail = (1 - level) / 2
+    widening = stats.t.isf(tail, groups - 1) / stats.norm.isf(tail)
+    return float(np.clip(mean * (1 - mean) / max(spread, 1e-300) / widening**2, groups, samples))
 
 
 def matrix_interval(
@@ -193,16 +278,20 @@ def matrix_interval(
         metric: maps (B, rows, columns) counts to (B,) values.
         options: draws, seed, level.
     """
-    names, index = np.unique(np.asarray(groups), return_inverse=True)
     cell = cells[0] * shape[1] + cells[1]
-    if len(names) == len(cell):
+    if len(set(groups)) == len(cell):
         counts = np.bincount(cell, minlength=shape[0] * shape[1])
         kinds = Kinds(np.eye(len(counts))[counts > 0], counts[counts > 0])
     else:
-        sums = np.zeros((len(names), shape[0] * shape[1]))
-        np.add.at(sums, (index, cell), 1)
-        kinds = kinds_of(sums)
-    return interval(kinds, lambda totals: metric(totals.reshape(-1, *shape)), options)
+        width = shape[0] * shape[1]
+        count, index = group_numbers(groups)
+        sums = np.bincount(index * width + cell, minlength=count * width).reshape(count, width)
+        # Large groups are hardly ever alike; sorting them to find out would cost more than it saves.
+        alike = len(cell) < 4 * count
+        kinds = kinds_of(sums.astype(float)) if alike else Kinds(sums.astype(float), np.ones(count, np.int64))
+    return interval(
+        kinds, lambda totals: metric(totals.reshape(-1, *shape)), options, kinds.sums.sum(axis=1)
+    )
 
 
 def wilson(successes: float, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -233,14 +322,33 @@ def paired_difference(
     a, b = np.asarray(first, float), np.asarray(second, float)
     sums = group_sums(np.column_stack([b - a, np.ones_like(a)]), groups)
     estimate, share = _difference(kinds_of(sums), options)
-    if len(sums) < len(a):
-        means = sums[:, 0] / sums[:, 1]
-        p, test, ties = wilcoxon(means), "wilcoxon on groups", float((means == 0).mean())
-    elif bool(np.isin(np.concatenate([a, b]), (0.0, 1.0)).all()):
-        p, test, ties = mcnemar(a, b), "mcnemar", float((a == b).mean())
-    else:
-        p, test, ties = wilcoxon(b - a), "wilcoxon", float((a == b).mean())
-    return Difference(estimate, share, p, test, len(a), len(sums), ties)
+    shared = (estimate, share)
+    if len(sums) == len(a) and bool(np.isin(np.concatenate([a, b]), (0.0, 1.0)).all()):
+        gained, lost = int((a < b).sum()), int((a > b).sum())
+        return Difference(
+            *shared,
+            p=mcnemar(a, b),
+            test="mcnemar",
+            n=len(a),
+            groups=len(sums),
+            ties=float((a == b).mean()),
+            effects={
+                "odds ratio": odds_ratio(gained, lost, options.level),
+                "Cohen's h": cohens_h(float(a.mean()), float(b.mean())),
+            },
+            visible=visible_right_wrong(len(a), (gained + lost) / len(a)),
+        )
+    units = sums[:, 0] / sums[:, 1]
+    return Difference(
+        *shared,
+        p=wilcoxon(units),
+        test="wilcoxon" if len(sums) == len(a) else "wilcoxon on groups",
+        n=len(a),
+        groups=len(sums),
+        ties=float((units == 0).mean()),
+        effects={"Cohen's d": cohens_d(units), "rank-biserial": rank_biserial(units)},
+        visible=visible_graded(len(units), float(np.std(units, ddof=1))) if len(units) > 1 else None,
+    )
 
 
 def mcnemar(first: NDArray[Any], second: NDArray[Any]) -> float:
@@ -308,8 +416,9 @@ def _difference(kinds: Kinds, options: Bootstrap) -> tuple[Estimate, float]:
     if kinds.counts.sum() < 2:
         return Estimate(value), 1.0
     draws = resample(kinds, _ratio_of_sums, options)
+    groups = _effective(kinds, kinds.sums[:, 1])
     side = min(float((draws <= 0).mean()), float((draws >= 0).mean()))
-    return _percentile(value, draws, options), min(1.0, max(2 * side, 1 / (len(draws) + 1)))
+    return _percentile(value, draws, options.level, groups), min(1.0, max(2 * side, 1 / (len(draws) + 1)))
 
 
 def _point(kinds: Kinds, statistic: Statistic) -> float:
@@ -320,6 +429,13 @@ def _ratio_of_sums(totals: Floats) -> Floats:
     return np.asarray(totals[:, 0] / totals[:, 1], float)
 
 
-def _percentile(value: float, draws: Floats, options: Bootstrap) -> Estimate:
-    low, high = np.quantile(draws, [(1 - options.level) / 2, (1 + options.level) / 2])
+def _effective(kinds: Kinds, sizes: NDArray[Any] | None) -> float:
+    return effective_groups(np.ones(len(kinds.counts)) if sizes is None else sizes, kinds.counts)
+
+
+def _percentile(value: float, draws: Floats, level: float, groups: float) -> Estimate:
+    # Below two effective groups Student's t has no degree of freedom left to speak of.
+    groups = max(groups, 2.0)
+    reach = np.sqrt(groups / (groups - 1)) * stats.t.isf((1 - level) / 2, groups - 1)
+    low, high = np.quantile(draws, [stats.norm.sf(reach), stats.norm.cdf(reach)])
     return Estimate(value, min(float(low), value), max(float(high), value), "bootstrap")

@@ -14,6 +14,9 @@ from rich.text import Text as RichText
 
 from malpighi.errors import UserError
 from malpighi.evaluation import metrics
+from malpighi.evaluation.calibration import Calibration, calibration
+from malpighi.evaluation.cells import Cell, Cells, gather
+from malpighi.evaluation.friedman import Friedman, friedman
 from malpighi.evaluation.majority import MODEL as MAJORITY
 from malpighi.evaluation.statistics import (
     Bootstrap,
@@ -55,8 +58,11 @@ _PART_NAMES = {
     "token_f1": "token F1",
 }
 
-Cell = list[Prediction]
-Cells = dict[tuple[str, str], Cell]
+_MATRIX_METRICS = (
+    ("balanced accuracy", metrics.balanced_accuracy),
+    ("macro-F1", metrics.macro_f1),
+    ("kappa", metrics.kappa),
+)
 
 
 class ExamRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +82,7 @@ class ExamRow(msgspec.Struct, frozen=True, kw_only=True):
         invalid_by_status: their number by status.
         warning: a collapsed answer; "" for none.
         best: whether no other model in the exam scores higher.
+        calibration: what the probabilities of the options are worth; None where no row carries them.
     """
 
     exam: str
@@ -91,6 +98,7 @@ class ExamRow(msgspec.Struct, frozen=True, kw_only=True):
     invalid_by_status: dict[str, int]
     warning: str = ""
     best: bool = False
+    calibration: Calibration | None = None
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,7 +111,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         name: the exam, the task kind, or `all exams`.
         difference: second minus first, with interval and test.
         p_holm: p adjusted over the comparisons of the same pair and scope.
-        unpaired: samples that only one of the two answered; left out.
+        unpaired: samples that only one of the two answered, or for which their files name another right
+            answer; left out.
     """
 
     first: str
@@ -125,6 +134,8 @@ class Results(msgspec.Struct, frozen=True):
         ranks: mean rank of each model over the exams that all models took; empty without such exams.
         ranked_exams: the number of those exams.
         level: coverage of the intervals, e.g. 0.95.
+        friedman: Friedman's test over those exams; None for fewer than three models or two exams.
+        notes: what a reader must know before comparing, one sentence each, e.g. that prompts differed.
     """
 
     models: list[str]
@@ -133,6 +144,8 @@ class Results(msgspec.Struct, frozen=True):
     ranks: dict[str, float]
     ranked_exams: int
     level: float
+    friedman: Friedman | None = None
+    notes: list[str] = []
 
 
 def results(
@@ -150,8 +163,21 @@ def results(
     Raises:
         UserError: a model answered a sample twice, or a pair names a model without rows.
     """
+    return tabulate(gather(predictions), pairs, bootstrap)
+
+
+def tabulate(
+    cells: Cells,
+    pairs: Sequence[tuple[str, str]] = (),
+    bootstrap: Bootstrap | None = None,
+    notes: Sequence[str] = (),
+) -> Results:
+    """The tables of rows that are sorted already; see `results`.
+
+    Raises:
+        UserError: a pair names a model without rows.
+    """
     options = bootstrap or Bootstrap()
-    cells = _cells(predictions)
     models = list(dict.fromkeys(model for _, model in cells))
     for name in {name for pair in pairs for name in pair} - set(models):
         raise UserError(f"no predictions of model {name!r} to compare; found {', '.join(models) or 'none'}")
@@ -160,8 +186,10 @@ def results(
     keys = sorted(cells, key=lambda key: (key[0], order[key[1]]))
     rows = _mark_best([_exam_row(cells[key], options) for key in keys])
     compared = [row for pair in pairs for row in _compare(cells, exams, pair, options)]
-    ranks, ranked = _ranks(rows, models)
-    return Results(models, rows, compared, ranks, ranked, options.level)
+    full = _taken_by_all(rows, models)
+    ranks = dict(zip(models, average_ranks(full), strict=True)) if full else {}
+    test = friedman(models, full) if full else None
+    return Results(models, rows, compared, ranks, len(full), options.level, test, list(notes))
 
 
 def to_dict(table: Results) -> dict[str, Any]:
@@ -193,24 +221,11 @@ def pairs_of(comparisons: Iterable[Comparison]) -> dict[tuple[str, str], list[Co
 def exam_confusions(predictions: Iterable[Prediction]) -> dict[tuple[str, str], metrics.Confusion]:
     """The confusion matrix of every (exam, model) of kind classification whose options never change."""
     found = {}
-    for key, rows in _cells(predictions).items():
+    for key, rows in gather(predictions).items():
         matrix = metrics.confusion(rows) if rows[0].task is TaskKind.CLASSIFICATION else None
         if matrix is not None:
             found[key] = matrix
     return found
-
-
-def _cells(predictions: Iterable[Prediction]) -> Cells:
-    cells: Cells = defaultdict(list)
-    seen: set[tuple[str, str]] = set()
-    for row in predictions:
-        if (row.model, row.sample) in seen:
-            raise UserError(
-                f"model {row.model!r} answers sample {row.sample!r} twice; give each predictions file once"
-            )
-        seen.add((row.model, row.sample))
-        cells[row.exam, row.model].append(row)
-    return dict(cells)
 
 
 def _exam_row(rows: Cell, options: Bootstrap) -> ExamRow:
@@ -228,6 +243,7 @@ def _exam_row(rows: Cell, options: Bootstrap) -> ExamRow:
         metrics=_metrics(rows, groups, options),
         invalid=metrics.invalid_rate(rows),
         invalid_by_status=metrics.invalid_counts(rows),
+        calibration=calibration(rows),
         warning="" if first.model == MAJORITY else metrics.collapse(rows) or metrics.blindness(rows),
     )
 
@@ -252,10 +268,7 @@ def _metrics(rows: Cell, groups: Sequence[str], options: Bootstrap) -> dict[str,
         return found
     place = metrics.cells(rows, len(classes))
     shape = (len(classes), len(classes) + 1)
-    for name, metric in (
-        ("balanced accuracy", metrics.balanced_accuracy),
-        ("macro-F1", metrics.macro_f1),
-    ):
+    for name, metric in _MATRIX_METRICS:
         found[name] = matrix_interval(place, shape, groups, metric, options)
     return found
 
@@ -290,10 +303,10 @@ def _scope(
     found: list[tuple[str, Difference, int]] = []
     for name, exams in parts:
         first, second = ({r.sample: r for e in exams for r in cells[e, model]} for model in pair)
-        shared = [sample for sample in first if sample in second]
-        unpaired = len(first) + len(second) - 2 * len(shared)
+        shared = [sample for sample, row in first.items() if _same(row, second.get(sample))]
+        unpaired = len(first.keys() | second.keys()) - len(shared)
         if unpaired:
-            log.warning("%s: %d samples were answered by only one of %s and %s", name, unpaired, *pair)
+            log.warning("%s: %d samples cannot be paired between %s and %s", name, unpaired, *pair)
         if shared:
             scores = [[rows[sample].grade.score for sample in shared] for rows in (first, second)]
             groups = [first[sample].group for sample in shared]
@@ -307,14 +320,18 @@ def _scope(
     ]
 
 
-def _ranks(rows: Sequence[ExamRow], models: Sequence[str]) -> tuple[dict[str, float], int]:
+def _same(row: Prediction, other: Prediction | None) -> bool:
+    """Whether the other model answered the same question."""
+    return other is not None and row.truth == other.truth
+
+
+def _taken_by_all(rows: Sequence[ExamRow], models: Sequence[str]) -> list[list[float]]:
+    """Scores of all models in the exams that all took; empty for a single model."""
     scores: dict[str, dict[str, float]] = defaultdict(dict)
     for row in rows:
         scores[row.exam][row.model] = row.score.value
     full = [[found[model] for model in models] for found in scores.values() if len(found) == len(models)]
-    if not full or len(models) < 2:
-        return {}, 0
-    return dict(zip(models, average_ranks(np.asarray(full).tolist()), strict=True)), len(full)
+    return full if len(models) > 1 else []
 
 
 def to_rich(table: Results) -> Group:
@@ -325,6 +342,9 @@ def to_rich(table: Results) -> Group:
     parts: list[RenderableType] = [_exam_table(table)]
     if table.comparisons:
         parts.append(_gain_table(table))
+    if table.friedman:
+        parts.append(RichText(_friedman_line(table.friedman)))
+    parts += [RichText(f"! {note}") for note in table.notes]
     parts += [RichText(f"! {row.exam}, {row.model}: {row.warning}") for row in table.rows if row.warning]
     return Group(*parts)
 
@@ -358,6 +378,14 @@ def _cell(row: ExamRow) -> RichText:
     if row.invalid:
         text.append(f"\n{row.invalid:.0%} unread", style="not bold yellow")
     return text
+
+
+def _friedman_line(test: Friedman) -> str:
+    alike = "; ".join(" = ".join(run) for run in test.alike) or "no two models"
+    return (
+        f"Friedman over {test.exams} exams: p = {test.p:.2g}; mean ranks closer than "
+        f"{test.critical_difference:.2f} cannot be told apart ({alike})"
+    )
 
 
 def _gain_table(results: Results) -> Table:

@@ -28,7 +28,8 @@ from scipy.optimize import linear_sum_assignment
 from malpighi.geometry import Box
 
 THRESHOLDS = (0.3, 0.5, 0.7)
-_RECALLS_101 = np.linspace(0.0, 1.0, 101)
+RECALLS = 101
+_RECALLS_101 = np.linspace(0.0, 1.0, RECALLS)
 
 Floats = NDArray[np.float64]
 Pairs = list[tuple[int, int, float]]
@@ -69,11 +70,10 @@ def detection_parts(
         return {name: agreed * (not name.startswith("ap_paper")) for name in part_names(thresholds)}
     pairs = _candidates(iou_matrix(predicted_n4, truth_m4), min(thresholds))
     parts: dict[str, float] = {}
-    for name, threshold in zip(_suffixes(thresholds), thresholds, strict=True):
-        near = [pair for pair in pairs if pair[2] >= threshold]
-        owner = _greedy_owners(near)
-        parts[f"ap_emit{name}"], parts[f"ap_paper{name}"] = average_precisions(list(owner.values()), truths)
-        hits = _maximum_matches(near, owner)
+    for name, threshold in zip(suffixes(thresholds), thresholds, strict=True):
+        found = matched([pair for pair in pairs if pair[2] >= threshold])
+        parts[f"ap_emit{name}"], parts[f"ap_paper{name}"] = average_precisions(found.greedy, truths)
+        hits = len(found.maximum)
         parts[f"ap_tie{name}"] = (hits / predicted) * (hits / truths)
         parts[f"f1_{name}"] = 2 * hits / (predicted + truths)
     return parts
@@ -87,7 +87,7 @@ def part_names(thresholds: Sequence[float] = THRESHOLDS) -> tuple[str, ...]:
         ('ap_tie50', 'ap_emit50', 'ap_paper50', 'f1_50')
     """
     kinds = ("ap_tie", "ap_emit", "ap_paper", "f1_")
-    return tuple(f"{kind}{name}" for name in _suffixes(thresholds) for kind in kinds)
+    return tuple(f"{kind}{name}" for name in suffixes(thresholds) for kind in kinds)
 
 
 def soft_f1(predicted_n4: Floats, truth_m4: Floats) -> float:
@@ -128,6 +128,30 @@ def maximum_matches(iou_nm: Floats, threshold: float) -> int:
     return _maximum_matches(pairs, _greedy_owners(pairs))
 
 
+class Matched(NamedTuple):
+    """Which predictions found a truth.
+
+    Attributes:
+        greedy: each in turn takes the best truth that is still free; rising.
+        maximum: of the largest set of one-to-one pairs, in no order.
+    """
+
+    greedy: list[int]
+    maximum: list[int]
+
+
+def matched(pairs: Pairs) -> Matched:
+    """Matching of (prediction, truth, IoU) that overlap enough.
+
+    Args:
+        pairs: by prediction, best first, of equal overlaps the later truth first.
+    """
+    owner = _greedy_owners(pairs)
+    greedy = list(owner.values())
+    _maximum_matches(pairs, owner)
+    return Matched(greedy, list(owner.values()))
+
+
 class Precisions(NamedTuple):
     """Average precision of a ranked list, by two definitions.
 
@@ -160,12 +184,12 @@ def average_precisions(ranks: Sequence[int], truths: int) -> Precisions:
     # Precision is highest at a hit, so the envelope is known from the hits alone.
     precision = [hit / (rank + 1) for hit, rank in enumerate(ranks, start=1)]
     best = list(accumulate(reversed(precision), max))[::-1]
-    coco = float(sum(map(mul, best, _recalls_of_hit(truths))) / len(_RECALLS_101))
+    coco = float(sum(map(mul, best, recalls_of_hit(truths))) / RECALLS)
     return Precisions(coco, sum(best) / truths)
 
 
 @lru_cache(maxsize=1024)
-def _recalls_of_hit(truths: int) -> list[int]:
+def recalls_of_hit(truths: int) -> list[int]:
     """How many of the 101 recalls the first, second... hit is the first to reach."""
     reached_101 = np.searchsorted(np.arange(1, truths + 1) / truths, _RECALLS_101)
     counts: list[int] = np.bincount(reached_101, minlength=truths).tolist()
@@ -186,7 +210,8 @@ def _areas(boxes_n4: Floats) -> Floats:
     return area_n
 
 
-def _suffixes(thresholds: Sequence[float]) -> list[str]:
+def suffixes(thresholds: Sequence[float]) -> list[str]:
+    """What the names of figures end in: thresholds in percent."""
     return [f"{threshold * 100:g}" for threshold in thresholds]
 
 

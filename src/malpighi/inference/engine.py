@@ -50,6 +50,8 @@ class Completion(msgspec.Struct, frozen=True):
         error: why, where `finish` is `error`.
         adapter: the LoRA adapter that answered; "" for none.
         looks: what the model asked to see more closely on the way to this answer; see `zoom.py`.
+        chances: probability of each option of the question, in the order asked; empty where the engine does
+            not know them.
     """
 
     text: str
@@ -58,6 +60,7 @@ class Completion(msgspec.Struct, frozen=True):
     error: str = ""
     adapter: str = ""
     looks: tuple[Look, ...] = ()
+    chances: tuple[float, ...] = ()
 
 
 class Engine(Protocol):
