@@ -11,18 +11,28 @@ from typing import Annotated, Any, NoReturn
 
 import msgspec
 import typer
-from rich.console import Console
 
+from malpighi.data_cli import data_app
 from malpighi.errors import ConfigError, UserError
+from malpighi.exam_cli import exam_app
 from malpighi.grading.published import Mode
 from malpighi.slide_cli import slide_app
-from malpighi.terminal import ConsoleListener, duration, failures_table, log_width, table
+from malpighi.terminal import (
+    EXIT_FAILED_ITEMS,
+    ConsoleListener,
+    console,
+    duration,
+    errors,
+    escaped,
+    failures_table,
+    print_json,
+    table,
+)
 
 # Every command imports what it needs when it runs: `malpighi --help` must not wait for torch.
 # ruff: noqa: PLC0415
 
 EXIT_USER_ERROR = 2
-EXIT_FAILED_ITEMS = 3
 EXIT_INTERRUPTED = 130
 NOTICE = "Research use only. Not a medical device."
 
@@ -33,14 +43,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-data_app = typer.Typer(
-    help="Public data sets on disk: list what is known, check a folder.", no_args_is_help=True
-)
+app.add_typer(exam_app)
 app.add_typer(data_app, name="data")
 app.add_typer(slide_app, name="slide")
-
-console = log_width(Console())
-errors = Console(stderr=True)
 
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name, e.g. mini.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, e.g. runs/mini.")]
@@ -133,7 +138,7 @@ def plan(
     most = at_most(rows, workers)
     if as_json:
         told = {"workers": workers, "seconds": seconds, "at_most": most, "gigabytes": gigabytes}
-        _print_json({"stages": msgspec.to_builtins(rows)} | told)
+        print_json({"stages": msgspec.to_builtins(rows)} | told)
         return
     shown = [
         {
@@ -176,7 +181,7 @@ def settings(
         if not path.startswith("sources") and not path.endswith(".type")
     ]
     if as_json:
-        _print_json({"settings": rows})
+        print_json({"settings": rows})
     else:
         console.print(table(f"Settings of {chosen.name}; change one with --set NAME=VALUE", rows))
 
@@ -189,7 +194,7 @@ def status(run: RunPath, as_json: Json = False) -> None:  # noqa: FBT002
     folder = RunFolder(run)
     rows = [folder.state(name) for name in folder.recipe().stages]
     if as_json:
-        _print_json({"stages": rows})
+        print_json({"stages": rows})
         return
     shown = [row | {"time": duration(float(row["seconds"])) if row["seconds"] else ""} for row in rows]
     keep = ("stage", "state", "time", "failed")
@@ -215,11 +220,11 @@ def ask(
 
     reply = ask_model(run, image, question, model=model)
     if as_json:
-        _print_json(reply._asdict() | {"notice": NOTICE})
+        print_json(reply._asdict() | {"notice": NOTICE})
         return
     if reply.reasoning:
-        console.print(f"[dim]{_escaped(reply.reasoning)}[/]")
-    console.print(f"[bold]{_escaped(reply.answer or reply.text)}[/]")
+        console.print(f"[dim]{escaped(reply.reasoning)}[/]")
+    console.print(f"[bold]{escaped(reply.answer or reply.text)}[/]")
     console.print(f"[dim]model '{reply.model}'. {NOTICE}[/]")
 
 
@@ -237,11 +242,11 @@ def route(
 
     decided = route_in(run, prompt, task)
     if as_json:
-        _print_json(msgspec.to_builtins(decided))
+        print_json(msgspec.to_builtins(decided))
         return
     console.print(f"[bold]{decided.adapter or 'base'}[/]  [dim]by {decided.by}[/]", highlight=False)
     for reason in decided.reasons:
-        console.print(f"  {_escaped(reason)}", highlight=False)
+        console.print(f"  {escaped(reason)}", highlight=False)
     if decided.scores:
         ranked = sorted(decided.scores.items(), key=lambda pair: -pair[1])
         console.print(f"  [dim]{'  '.join(f'{name} {p:.3f}' for name, p in ranked)}[/]", highlight=False)
@@ -289,7 +294,7 @@ def grade(
     reading = Reading(mode=mode, pack=load_pack(guideline) if guideline else None)
     done = grade_files(samples, completions, out, reading)
     if as_json:
-        _print_json({"mode": mode, "out": str(out), **msgspec.to_builtins(done)})
+        print_json({"mode": mode, "out": str(out), **msgspec.to_builtins(done)})
     else:
         shown = (
             {
@@ -305,71 +310,6 @@ def grade(
         if done.failed:
             console.print(failures_table(done.failures, done.failed))
     raise typer.Exit(EXIT_FAILED_ITEMS if done.failures else 0)
-
-
-@data_app.command("list")
-def data_list(as_json: Json = False) -> None:  # noqa: FBT002
-    """List the data sets that have an adapter, with licence and size."""
-    from malpighi.datasets.catalogue import ADAPTERS
-
-    rows: list[dict[str, Any]] = [
-        {
-            "name": adapter.name,
-            "what": adapter.title,
-            "expected": sum(adapter.counts.values()),
-            "split": adapter.split_rule,
-            "use": adapter.use,
-            "licence": adapter.licence,
-        }
-        for adapter in ADAPTERS.values()
-    ]
-    if as_json:
-        _print_json({"datasets": rows})
-    else:
-        console.print(table("Data sets with an adapter", rows, ("expected",)))
-
-
-@data_app.command("check")
-def data_check(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="As `malpighi data list` shows it.")],
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="The data set's own folder.")],
-    as_json: Json = False,  # noqa: FBT002
-) -> None:
-    """Read a data set whole: count it against what is expected, and list what cannot be used."""
-    from malpighi.datasets.catalogue import adapter_named
-    from malpighi.datasets.check import check
-
-    found = check(adapter_named(name), path)
-    if as_json:
-        _print_json(
-            {
-                "name": name,
-                "complete": found.complete,
-                "counts": found.rows(),
-                "splits": found.splits,
-                "groups": found.groups,
-                "failures": msgspec.to_builtins(found.failures),
-                "duplicates": [twins._asdict() for twins in found.twins],
-                "licence": found.adapter.licence,
-            }
-        )
-    else:
-        _print_check(found)
-    raise typer.Exit(EXIT_FAILED_ITEMS if found.failures or not found.complete else 0)
-
-
-def _print_check(found: Any) -> None:
-    adapter = found.adapter
-    console.print(table(f"{adapter.name}: {adapter.title}", found.rows(), ("expected", "found")))
-    splits = [{"split": s, "samples": n, "groups": found.groups[s]} for s, n in found.splits.items()]
-    console.print(table(f"Split: {adapter.split_rule}", splits, ("samples", "groups")))
-    console.print(f"Licence: {adapter.licence} (use: {adapter.use})")
-    for trap in adapter.traps:
-        console.print(f"[yellow]![/] {_escaped(trap)}")
-    if found.twins:
-        console.print(f"{len(found.twins)} pictures occur more than once; reading keeps the first of each.")
-    if found.failures:
-        console.print(failures_table(found.failures))
 
 
 def _chosen(name: str, work: Path | None, data: Path | None, settings: list[str] | None) -> tuple[Any, Path]:
@@ -397,7 +337,7 @@ def _show(root: Path, *, as_json: bool) -> None:
     failures = all_failures(recipe, folder)
     if as_json:
         failed = msgspec.to_builtins(failures)
-        _print_json(
+        print_json(
             {"results": json.loads(path.read_text()), "failures": failed, "report": str(folder.report)}
         )
         return
@@ -407,15 +347,6 @@ def _show(root: Path, *, as_json: bool) -> None:
     console.print(f"\nReport: [bold]{folder.report}[/]   {NOTICE}", highlight=False, soft_wrap=True)
 
 
-def _print_json(value: dict[str, Any]) -> None:
-    typer.echo(json.dumps(value))
-
-
-def _escaped(text: str) -> str:
-    """A model's words are no markup of ours."""
-    return text.replace("[", r"\[")
-
-
 def _stop(message: str, code: int = EXIT_USER_ERROR) -> NoReturn:
-    errors.print(f"[bold red]Error:[/] {_escaped(message)}", highlight=False, soft_wrap=True)
+    errors.print(f"[bold red]Error:[/] {escaped(message)}", highlight=False, soft_wrap=True)
     raise SystemExit(code)

@@ -4,29 +4,35 @@ Every command but `info` writes a job's folder (see `slides.job`): started again
 once it is shared.
 """
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, get_type_hints
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import typer
-from rich.console import Console
 
 from malpighi.errors import ConfigError
 from malpighi.records import Failure
 from malpighi.slides.choices import Edges, Layout
-from malpighi.terminal import ConsoleListener, failures_table, log_width, table
+from malpighi.terminal import (
+    EXIT_FAILED_ITEMS,
+    ConsoleListener,
+    command,
+    console,
+    errors,
+    escaped,
+    failures_table,
+    print_json,
+    table,
+)
 
 # Each command imports what it needs when it runs: `malpighi --help` must not wait for image libraries.
 # ruff: noqa: PLC0415
 
 log = logging.getLogger(__name__)
 
-EXIT_FAILED_ITEMS = 3
 SHOWN_ROWS = 30
 _LOOKED_AT = 10
 
@@ -34,8 +40,6 @@ slide_app = typer.Typer(
     help="Look at whole slides, cut, view and export them. PATH is a file, a folder or a pattern.",
     no_args_is_help=True,
 )
-console = log_width(Console())
-errors = Console(stderr=True)
 
 
 class _Which(NamedTuple):
@@ -136,24 +140,7 @@ class _Cells(NamedTuple):
     crops: Annotated[bool, typer.Option("--crops", help="Keep their crops as files of their own.")] = False
 
 
-def _command(function: Callable[..., None]) -> Callable[..., None]:
-    """A command whose options are the fields of its arguments' types, so that commands share them."""
-    kinds = {name: kind for name, kind in get_type_hints(function).items() if name != "return"}
-    taken = []
-    for kind in kinds.values():
-        hints = get_type_hints(kind, include_extras=True)
-        for field in kind._fields:
-            default = kind._field_defaults.get(field, Parameter.empty)
-            taken.append(Parameter(field, Parameter.KEYWORD_ONLY, default=default, annotation=hints[field]))
-
-    def run(**given: Any) -> None:
-        function(**{name: kind(**{f: given[f] for f in kind._fields}) for name, kind in kinds.items()})
-
-    run.__name__, run.__doc__ = function.__name__, function.__doc__
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in taken}
-    run.__signature__ = Signature(taken)  # type: ignore[attr-defined]
-    slide_app.command()(run)
-    return function
+_command = command(slide_app)
 
 
 @_command
@@ -170,7 +157,7 @@ def info(which: _Which) -> None:
         except Exception as error:  # on a damaged file a reader may raise nearly anything
             failures.append(failure_of(path, "info", error))
     if which.as_json:
-        _print_json({"slides": rows, "failed": msgspec.to_builtins(failures)})
+        print_json({"slides": rows, "failed": msgspec.to_builtins(failures)})
     elif rows:
         console.print(table(f"{len(rows)} slides", [_shown_facts(row) for row in rows], ("levels", "um/px")))
         for row in rows:
@@ -359,7 +346,7 @@ def _show(verb: str, result: Any, which: _Which, how: _How, told: str) -> None:
     rows = [done.row for done, _ in result.finished]
     if which.as_json:
         found = [{**done.row, "path": done.path, "folder": str(folder)} for done, folder in result.finished]
-        _print_json({"out": str(how.out), "finished": found, "failed": msgspec.to_builtins(result.failures)})
+        print_json({"out": str(how.out), "finished": found, "failed": msgspec.to_builtins(result.failures)})
     else:
         more = f"; the first {SHOWN_ROWS}, all are in summary.csv" if len(rows) > SHOWN_ROWS else ""
         numbers = [name for row in rows[:1] for name, value in row.items() if not isinstance(value, str)]
@@ -374,7 +361,7 @@ def _show(verb: str, result: Any, which: _Which, how: _How, told: str) -> None:
 
 
 def _note(slide: str, note: str) -> None:
-    console.print(f"[yellow]![/] {_escaped(slide)}: {_escaped(note)}", highlight=False, soft_wrap=True)
+    console.print(f"[yellow]![/] {escaped(slide)}: {escaped(note)}", highlight=False, soft_wrap=True)
 
 
 def _end(failures: Sequence[Failure], listed: str, *, as_json: bool) -> None:
@@ -450,11 +437,3 @@ def _cell(value: object) -> object:
     if value is None:
         return ""
     return f"{value:.4g}" if isinstance(value, float) else value
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    typer.echo(json.dumps(value))
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")

@@ -1,9 +1,13 @@
 """What the terminal shows: progress of a run, and tables."""
 
+import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Self
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from inspect import Parameter, Signature
+from typing import Any, Self, get_type_hints
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -17,6 +21,9 @@ from rich.table import Table
 from rich.text import Text
 
 from malpighi.records import Failure
+
+EXIT_FAILED_ITEMS = 3
+"""Exit status of a command that finished with failed items."""
 
 SHOWN_FAILURES = 20
 _SECONDS_BETWEEN_LINES = 15.0
@@ -92,6 +99,13 @@ def log_width(console: Console) -> Console:
     return console
 
 
+console = log_width(Console())
+"""Where results go."""
+
+errors = Console(stderr=True)
+"""Where progress and errors go when results are JSON."""
+
+
 def duration(seconds: float) -> str:
     """Seconds in the unit a person would use.
 
@@ -125,3 +139,51 @@ def failures_table(failures: Sequence[Failure], listed: str = "the report") -> T
     shown = [{"item": f.id, "stage": f.stage, "reason": f.reason} for f in failures[:SHOWN_FAILURES]]
     more = f"; the first {SHOWN_FAILURES}, all are in {listed}" if len(failures) > SHOWN_FAILURES else ""
     return table(f"{len(failures)} items failed and were set aside{more}", shown)
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """One JSON object on a line of its own: what `--json` gives."""
+    typer.echo(json.dumps(value))
+
+
+def escaped(text: str) -> str:
+    """Words that are no markup of ours, e.g. a model's."""
+    return text.replace("[", r"\[")
+
+
+@contextmanager
+def progress_bar(console: Console, text: str) -> Iterator[Callable[[float, float | None], None]]:
+    """A bar while something is at work; called with (done, total or None where unknown)."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(text)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def command(app: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Enters a function as a command whose options are the fields of its arguments' types.
+
+    The arguments are NamedTuples, so that commands share groups of options.
+    """
+
+    def enter(function: Callable[..., None]) -> Callable[..., None]:
+        kinds = {name: kind for name, kind in get_type_hints(function).items() if name != "return"}
+        taken = []
+        for kind in kinds.values():
+            hints = get_type_hints(kind, include_extras=True)
+            for field in kind._fields:
+                default = kind._field_defaults.get(field, Parameter.empty)
+                taken.append(
+                    Parameter(field, Parameter.KEYWORD_ONLY, default=default, annotation=hints[field])
+                )
+
+        def run(**given: Any) -> None:
+            function(**{name: kind(**{f: given[f] for f in kind._fields}) for name, kind in kinds.items()})
+
+        run.__name__, run.__doc__ = function.__name__, function.__doc__
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in taken}
+        run.__signature__ = Signature(taken)  # type: ignore[attr-defined]
+        app.command()(run)
+        return function
+
+    return enter

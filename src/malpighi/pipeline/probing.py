@@ -6,13 +6,16 @@ Test samples alone are scored; the few labels are drawn from the training sample
 are kept in the folder, so that a killed run goes on and another task costs nothing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text as Line
 
 from malpighi.config import Settings
 from malpighi.corpus import Corpus
@@ -23,8 +26,9 @@ from malpighi.evaluation.few_shot import FewShotSettings, few_shot
 from malpighi.evaluation.majority import MODEL as MAJORITY
 from malpighi.evaluation.majority import majority_predictions
 from malpighi.evaluation.retrieval import KS, Retrieval, retrieval
-from malpighi.evaluation.rows import write_predictions
+from malpighi.evaluation.rows import read_predictions, write_predictions
 from malpighi.evaluation.statistics import Bootstrap, Estimate, mean_interval
+from malpighi.evaluation.tables import results, to_rich
 from malpighi.evaluation.zero_shot import Words, by_options, chances, class_vectors, shipped_words
 from malpighi.grading.grade import Reading, grade
 from malpighi.inference.dual_encoder import DualEncoder
@@ -273,3 +277,41 @@ def _caption(sample: Sample) -> str:
 def _index(sample: Sample) -> int:
     assert isinstance(sample.answer, Choice)
     return sample.answer.index
+
+
+def probe_tables(found: Probe, out: Path) -> Group:
+    """What was found, for a terminal; zero-shot is read from the prediction rows."""
+    files = [out / "predictions" / f"{name}.jsonl" for name in (MAJORITY, f"{found.encoder} zero-shot")]
+    rows = [row for path in files if path.is_file() for row in read_predictions(path)]
+    parts: list[RenderableType] = [to_rich(results(rows))] if rows else []
+    if found.few_shot:
+        parts.append(_few_table(found.few_shot))
+    if found.retrieval:
+        parts.append(_recall_table(found.retrieval))
+    parts += [Line(f"! {line}") for line in found.left_out]
+    return Group(*parts)
+
+
+def _few_table(rows: Sequence[FewShotRow]) -> Table:
+    table = Table(title="Few labels: accuracy of logistic regression, mean over draws", title_justify="left")
+    for name in ("exam", "per class", "draws", "accuracy", "95 % over groups", "worst to best draw"):
+        table.add_column(name, justify="left" if name == "exam" else "right")
+    for row in rows:
+        low, high = row.accuracy.low, row.accuracy.high
+        span = "one group" if low is None else f"{low:.3f}–{high:.3f}"
+        draws = f"{row.worst:.3f}–{row.best:.3f}"
+        mean = f"{row.accuracy.value:.3f}"
+        table.add_row(Line(row.exam), str(row.shots), str(row.draws), mean, span, draws)
+    return table
+
+
+def _recall_table(found: Mapping[str, Retrieval]) -> Table:
+    depths = list(next(iter(found.values())).image_to_text.at)
+    table = Table(title="Retrieval: share of queries answered among the first k", title_justify="left")
+    for name in ("exam", "query", "queries", "candidates", *(f"k = {k}" for k in depths)):
+        table.add_column(name, justify="left" if name in ("exam", "query") else "right")
+    for exam, both in found.items():
+        for query, recall in (("picture", both.image_to_text), ("caption", both.text_to_image)):
+            shares = (f"{recall.at[k]:.3f}" for k in depths)
+            table.add_row(Line(exam), query, str(recall.queries), str(recall.candidates), *shares)
+    return table

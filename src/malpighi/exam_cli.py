@@ -1,0 +1,191 @@
+"""Commands about exams: judging answers, probing encoders, comparing runs, published numbers."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+import typer
+
+from malpighi.errors import ConfigError
+from malpighi.records import Failure
+from malpighi.terminal import (
+    EXIT_FAILED_ITEMS,
+    command,
+    console,
+    errors,
+    failures_table,
+    print_json,
+    progress_bar,
+    table,
+)
+
+# Each command imports what it needs when it runs: `malpighi --help` must not wait for torch.
+# ruff: noqa: PLC0415
+
+exam_app = typer.Typer()
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+
+_KEY = "MALPIGHI_API_KEY"
+
+
+@exam_app.command()
+def published(
+    paper: Annotated[str, typer.Argument(metavar="PAPER", help="smartpath-r1, patho-r1 or singpath-vl.")],
+    check: Annotated[  # noqa: FBT002
+        bool, typer.Option("--check", help="Recompute everything; list what contradicts itself.")
+    ] = False,
+    as_json: Json = False,  # noqa: FBT002
+) -> None:
+    """Show a paper's tables, or recompute averages, intervals and ranks from their rows."""
+    from malpighi.evaluation.published.check import check as check_paper
+    from malpighi.evaluation.published.rows import paper as paper_named
+    from malpighi.evaluation.published.show import check_tables, tables
+
+    if check:
+        report = check_paper(paper)
+        if as_json:
+            print_json(msgspec.to_builtins(report))
+        else:
+            console.print(check_tables(report))
+    elif as_json:
+        found = paper_named(paper)
+        rows = [row._asdict() for row in found.rows]
+        print_json({"paper": found.name, "title": found.title, "rows": rows})
+    else:
+        console.print(tables(paper))
+
+
+class _Judge(NamedTuple):
+    """Which answers are judged, and by whom."""
+
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder with predictions and corpus.")]
+    judge_name: Annotated[str, typer.Option("--judge", metavar="NAME", help="The judging model's name.")]
+    server: Annotated[
+        str, typer.Option(metavar="URL", help="Where it is served, up to /v1; none replays what is there.")
+    ] = ""
+    rubric: Annotated[str, typer.Option(help="A rubric that ships, or a .yaml file.")] = "reasoning"
+    models: Annotated[
+        list[str] | None, typer.Option("--model", help="Whose answers; repeatable.", show_default="all")
+    ] = None
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 8
+    timeout: Annotated[float, typer.Option(help="Seconds without an answer until a request failed.")] = 300.0
+    plan: Annotated[bool, typer.Option("--plan", help="Tell what it would ask and stop.")] = False
+    as_json: Json = False
+
+
+@command(exam_app)
+def judge(asked: _Judge) -> None:
+    """Let a language model score open answers by a rubric; every verdict is kept and never asked twice.
+
+    The key of a hosted server is read from the environment variable MALPIGHI_API_KEY.
+    """
+    from malpighi.evaluation.judge import JudgeOptions
+    from malpighi.evaluation.rubric import load_rubric
+    from malpighi.pipeline.judging import judge_run, to_judge
+
+    rubric = load_rubric(asked.rubric)
+    todo = to_judge(asked.run, rubric, asked.judge_name, tuple(asked.models or ()))
+    said = errors if asked.as_json else console
+    said.print(f"{len(todo.cases)} answers, {todo.left} not judged yet, about {todo.tokens:,} tokens to read")
+    if asked.plan:
+        if asked.as_json:
+            print_json({"answers": len(todo.cases), "left": todo.left, "tokens": todo.tokens})
+        return
+    with progress_bar(said, "judged") as show:
+        options = JudgeOptions(asked.judge_name)
+        verdicts, rows = judge_run(asked.run, todo, _server(asked), rubric, options, show)
+    missing = [
+        Failure(case.prediction.sample, "judge", verdict.fault)
+        for case, verdict in zip(todo.cases, verdicts, strict=True)
+        if verdict.fault
+    ]
+    if asked.as_json:
+        print_json({"rubric": rubric.mark, "rows": msgspec.to_builtins(rows), "missing": len(missing)})
+    else:
+        title = f"Judged by {asked.judge_name} with {rubric.mark}; 0 to 1 of its scale"
+        console.print(table(title, map(_judged, rows), ("n", "missing", "score", "right", "agrees", "kappa")))
+    _end(missing, as_json=asked.as_json)
+
+
+class _Probe(NamedTuple):
+    """What is asked of which encoder."""
+
+    encoder: Annotated[
+        str,
+        typer.Argument(metavar="ENCODER", help="A CLIP-like model: a folder, or package.module:function."),
+    ]
+    data: Annotated[Path, typer.Option(help="A run folder, or any folder with a corpus.")]
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.")]
+    shots: Annotated[str, typer.Option(help="Pictures per class.")] = "2,8,16,32,64,128"
+    draws: Annotated[int, typer.Option(min=1, help="Draws of each size.")] = 10
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu"
+    as_json: Json = False
+
+
+@command(exam_app)
+def probe(asked: _Probe) -> None:
+    """Examine an encoder of pictures and words: zero-shot, few labels, retrieval."""
+    from malpighi.evaluation.few_shot import FewShotSettings
+    from malpighi.inference.dual_encoder import load_dual_encoder
+    from malpighi.pipeline.judging import corpus_of
+    from malpighi.pipeline.probing import ProbeSettings, probe_tables
+    from malpighi.pipeline.probing import probe as examine
+
+    settings = ProbeSettings(few_shot=FewShotSettings(shots=_whole(asked.shots), draws=asked.draws))
+    corpus = corpus_of(asked.data)
+    encoder = load_dual_encoder(asked.encoder, asked.device)
+    with progress_bar(errors if asked.as_json else console, "pictures") as show:
+        found = examine(encoder, corpus, asked.out, settings, lambda done, total, _: show(done, total))
+    if asked.as_json:
+        print_json(msgspec.to_builtins(found))
+    else:
+        console.print(probe_tables(found, asked.out))
+    _end(found.failures, as_json=asked.as_json)
+
+
+def _server(asked: _Judge) -> Any:
+    """Who is asked; None where nothing is to be asked."""
+    from malpighi.inference.openai_engine import OpenAIEngine, Server
+
+    if not asked.server:
+        return None
+    key, name = os.environ.get(_KEY, ""), asked.judge_name
+    return OpenAIEngine(Server(asked.server, name, key, concurrency=asked.concurrency, timeout=asked.timeout))
+
+
+def _judged(row: Any) -> dict[str, object]:
+    def told(value: Any) -> str:
+        return "" if value is None else f"{value:.3f}"
+
+    def span(value: Any) -> str:
+        return "" if value is None or value.low is None else f"{value.low:.3f}–{value.high:.3f}"
+
+    return {
+        "exam": row.exam,
+        "model": row.model,
+        "n": row.n,
+        "missing": row.missing or "",
+        "score": told(row.score and row.score.value),
+        "interval": f"{row.score.low:.3f}–{row.score.high:.3f}"
+        if row.score and row.score.low is not None
+        else "",
+        "right": told(row.correct and row.correct.value),
+        "right by exact scoring": told(row.exact),
+        "agrees": told(row.agreement),
+        "kappa": told(row.kappa),
+    }
+
+
+def _whole(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise ConfigError(f"'{text}': give whole numbers with commas between them, e.g. 2,8,16") from error
+
+
+def _end(failures: list[Failure], *, as_json: bool) -> None:
+    if failures and not as_json:
+        console.print(failures_table(failures, "the run folder"))
+    raise typer.Exit(EXIT_FAILED_ITEMS if failures else 0)
