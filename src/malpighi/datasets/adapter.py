@@ -81,6 +81,7 @@ class Asked:
         blobs: further bytes, e.g. a mask.
         organ: where it differs from the adapter's.
         stain: as `organ`.
+        facts: true statements about the sample, see `Sample.facts`.
     """
 
     what: str
@@ -92,6 +93,7 @@ class Asked:
     blobs: tuple[Blob, ...] = ()
     organ: str = ""
     stain: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ class Adapter:
         access: how one gets it: `open`, or what must be asked for first.
         repeats: whether entries of the same bytes are kept, because each asks something else of its image;
             the group must then hold them together.
+        window: side of the windows that large images are best cut into (`windows.py`), px; 0 for none.
     """
 
     name: str
@@ -136,6 +139,7 @@ class Adapter:
     version: int = 1
     access: str = "open"
     repeats: bool = False
+    window: int = 0
 
     def read(
         self, folder: str | Path, plan: SplitPlan | None = None, *, drop_duplicates: bool = True
@@ -205,6 +209,7 @@ class Adapter:
             stain=asked.stain or self.stain,
             licence=self.licence,
             provenance=Provenance(f"adapter:{self.name}", self.version),
+            facts=dict(asked.facts),
         )
         blobs = (picture.blob for picture in pictures if picture.blob is not None)
         return Item(sample, (*blobs, *asked.blobs))

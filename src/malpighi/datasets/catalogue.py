@@ -6,6 +6,18 @@ from malpighi.datasets.adapter import Adapter
 from malpighi.datasets.captions import pathology_atlas
 from malpighi.datasets.class_folders import crc_val_he_7k, herlev, lbc_cytology, lc25000
 from malpighi.datasets.masks import dsb2018_he, ebhi_seg
+from malpighi.datasets.objects.bcss import bcss
+from malpighi.datasets.objects.cocahis import cocahis
+from malpighi.datasets.objects.conic import conic2022
+from malpighi.datasets.objects.crag import crag
+from malpighi.datasets.objects.digestpath import digestpath_cell, digestpath_tissue
+from malpighi.datasets.objects.glas import glas
+from malpighi.datasets.objects.midog import midog_breast, midog_neuroendocrine
+from malpighi.datasets.objects.nucls import nucls
+from malpighi.datasets.objects.rings import rings
+from malpighi.datasets.objects.sicapv2 import sicapv2
+from malpighi.datasets.objects.tnbc import tnbc
+from malpighi.datasets.objects.wsss4luad import wsss4luad
 from malpighi.datasets.voc import bccd
 from malpighi.errors import ConfigError, DataError
 
@@ -20,6 +32,20 @@ ADAPTERS: dict[str, Adapter] = {
         dsb2018_he,
         ebhi_seg,
         pathology_atlas,
+        bcss,
+        cocahis,
+        conic2022,
+        crag,
+        digestpath_cell,
+        digestpath_tissue,
+        midog_breast,
+        midog_neuroendocrine,
+        rings,
+        sicapv2,
+        tnbc,
+        wsss4luad,
+        glas,
+        nucls,
     )
 }
 

@@ -9,6 +9,9 @@ from malpighi.datasets.adapter import Adapter
 from malpighi.datasets.split import SplitPlan
 from malpighi.records import Boxes, Choice, Failure, Sample, Split
 
+IMAGES = "images"
+"""In an adapter's `counts`: how many different images are asked about."""
+
 
 class Count(NamedTuple):
     """Items of one kind; `expected` is None for a kind that the adapter does not know."""
@@ -91,6 +94,8 @@ def check(adapter: Adapter, folder: str | Path, plan: SplitPlan | None = None) -
         splits[str(sample.split)] += 1
         groups[str(sample.split)].add(sample.group)
         images[sample.images[0].key].append(sample)
+    if IMAGES in adapter.counts:
+        found[IMAGES] = len(images)
     names = [*adapter.counts, *sorted(set(found) - set(adapter.counts))]
     return Report(
         adapter=adapter,
@@ -103,13 +108,13 @@ def check(adapter: Adapter, folder: str | Path, plan: SplitPlan | None = None) -
 
 
 def counted(sample: Sample) -> tuple[str, int]:
-    """What a sample counts as, and how often: its class, its boxes, or one of its exam."""
+    """What a sample counts as, and how often: its class, its boxes, or one of its exam (as does no box)."""
     what = sample.exam.partition("/")[2]
     if isinstance(sample.answer, Choice):
         name = sample.options[sample.answer.index]
         return (name if what == "class" else f"{what}: {name}", 1)
     if isinstance(sample.answer, Boxes):
-        return (what, len(sample.answer.boxes))
+        return (what, len(sample.answer.boxes) or 1)
     return (what, 1)
 
 
