@@ -34,7 +34,7 @@ def survey_glas(folder: Path) -> Survey:
             failures.append((pair.name, "expected a name like train_1, testA_1 or testB_1"))
             continue
         split = _SPLITS[match[1]]
-        # Patients of the official test are in the training images too: named apart, the lists stay as they are.
+        # A patient may be in both official lists; named apart, the lists stay as they are.
         patient = patients.get(pair.name)
         group = f"{split}: patient {patient}" if patient else pair.name
         entries.append(Entry(pair.name, pair.image, group, split=split, detail={"marks": pair.marks}))

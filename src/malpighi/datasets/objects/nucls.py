@@ -88,8 +88,8 @@ def survey_nucls(folder: Path) -> Survey:
 def ask_nucls(entry: Entry, picture: Picture) -> Iterator[Asked | tuple[str, str]]:
     """Where each of ten kinds of nucleus is; bad rows by number, from 1.
 
-    Masks come from outlines. Where a nucleus of the kind has only a box, the box is filled, as in the masks of
-    the release, and the question belongs to the exam of filled boxes.
+    Masks come from outlines. Where a nucleus of the kind has only a box, the box is filled, as in the masks
+    of the release, and the question belongs to the exam of filled boxes.
     """
     area = field_of_view(_mask(entry.detail["mask"]), decode_image(read_bytes(entry.path)).size)
     found: dict[str, list[_Nucleus]] = {kind: [] for kind in _CLASSES}
@@ -168,7 +168,7 @@ def _load(path: Path, mask: Path) -> Picture:
 
 
 def _fold(folder: Path) -> dict[str, Split]:
-    """Split by patient, from the first fold's lists, whichever column names the slides; none where they lack."""
+    """Split by patient, from the first fold's lists, whichever column names the slides."""
     official: dict[str, Split] = {}
     for name, split in (("train", Split.TRAIN), ("test", Split.TEST)):
         path = folder / f"fold_1_{name}.csv"
@@ -193,8 +193,8 @@ nucls = Adapter(
         "About half of the nuclei have only a box: a mask that holds one of these is asked for in the exam "
         "segmentation-of-boxes, apart from those drawn by outline alone.",
         "Images are cut to the annotated field of view; a nucleus seen by less than half is left out.",
-        "Myoepithelium and eosinophils are never asked for, as in the paper; nor are unlabelled nuclei, which "
-        "count against a model that finds them.",
+        "Myoepithelium and eosinophils are never asked for, as in the paper; nor are unlabelled nuclei, "
+        "which count against a model that finds them.",
         "Which images the paper's 905 samples come from is not published.",
         "The patients are those of BCSS: no external test for models trained on it.",
     ),

@@ -36,10 +36,11 @@ def survey_sicapv2(folder: Path) -> Survey:
     """
     root = root_of(folder, "SICAPv2")
     require(root, "images", "masks", "partition/Test")
-    listed: dict[str, tuple[str, Split]] = {}
-    for part, split in (("Train", Split.TRAIN), ("Test", Split.TEST)):
+    unlisted: tuple[str, Split | None] = ("", None)
+    listed: dict[str, tuple[str, Split | None]] = {}
+    for part, official in (("Train", Split.TRAIN), ("Test", Split.TEST)):
         for row in read_workbook(root / f"partition/Test/{part}.xlsx", ("image_name", *_GRADES)):
-            listed[Path(row["image_name"]).stem] = (_grade(row), split)
+            listed[Path(row["image_name"]).stem] = (_grade(row), official)
     found, failures = pairs(root / "images", root / "masks")
     entries = []
     for pair in found:
@@ -47,9 +48,8 @@ def survey_sicapv2(folder: Path) -> Survey:
         if slide is None:
             failures.append((pair.name, "expected a name that begins with the slide, e.g. 16B0001851"))
             continue
-        entries.append(
-            Entry(pair.name, pair.image, slide[0], *listed.get(pair.name, ("", None)), {"marks": pair.marks})
-        )
+        grade, split = listed.get(pair.name, unlisted)
+        entries.append(Entry(pair.name, pair.image, slide[0], grade, split, {"marks": pair.marks}))
     present = {pair.name for pair in found} | {name for name, _ in failures}
     failures.extend(
         (name, f"the {listed[name][1]} list names it, but there is no such image")
