@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -10,6 +11,11 @@ from malpighi.errors import DataError
 
 MAX_BYTES = 64 * 2**20
 
+# What zipfile and the XML parser raise on damaged, encrypted or foreign files.
+_UNREADABLE = (
+    *(OSError, RuntimeError, ValueError, LookupError),
+    *(zipfile.BadZipFile, zlib.error, ElementTree.ParseError),
+)
 _NS = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 
 
@@ -25,7 +31,7 @@ def read_workbook(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
             rows = [
                 dict(_cells(row, shared)) for row in _parse(archive, _first_sheet(archive)).iter(f"{_NS}row")
             ]
-    except (OSError, zipfile.BadZipFile, ElementTree.ParseError, KeyError, ValueError, IndexError) as error:
+    except _UNREADABLE as error:
         raise DataError(f"cannot read {path} as a table (.xlsx): {error}") from error
     header = {text: letters for letters, text in (rows[0] if rows else {}).items()}
     missing = [name for name in columns if name not in header]
