@@ -2,6 +2,7 @@ import h5py
 import numpy as np
 import pytest
 
+from malpighi.datasets.objects import cocahis
 from malpighi.errors import DataError
 from malpighi.records import Split
 
@@ -85,4 +86,11 @@ def test_a_torn_file_is_refused(items, tree, painted, tmp_path):
     path = tmp_path / "CoCaHis.hdf5"
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(DataError, match=r"CoCaHis\.hdf5"):
+        items("cocahis", tmp_path)
+
+
+def test_without_the_reader_of_hdf5_one_is_told_what_to_install(items, tree, painted, tmp_path, monkeypatch):
+    build(tree, painted, TEXT)(tmp_path)
+    monkeypatch.setattr(cocahis, "h5py", None)
+    with pytest.raises(DataError, match=r"malpighi\[slides\]"):
         items("cocahis", tmp_path)

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from malpighi.datasets.objects import workbook
-from malpighi.datasets.objects.workbook import read_workbook
 from malpighi.errors import DataError
 from malpighi.records import Split
 
 SIZE = (64, 48)
 NS = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+R = 'xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"'
+SHEET = '<sheet name="Sheet1" sheetId="1" r:id="rId1"/>'
+RELATION = '<Relationship Id="rId1" Target="worksheets/sheet1.xml"/>'
 HEADER = ["image_name", "NC", "G3", "G4", "G5", "G4C"]
 
 
@@ -36,7 +37,8 @@ def xlsx(rows, *, shared=True):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         sheet = f"<worksheet {NS}><sheetData>{''.join(lines)}</sheetData></worksheet>"
-        archive.writestr("xl/worksheets/sheet2.xml", f"<worksheet {NS}/>")
+        archive.writestr("xl/workbook.xml", f"<workbook {NS} {R}><sheets>{SHEET}</sheets></workbook>")
+        archive.writestr("xl/_rels/workbook.xml.rels", f"<Relationships>{RELATION}</Relationships>")
         archive.writestr("xl/worksheets/sheet1.xml", sheet)
         if shared:
             archive.writestr("xl/sharedStrings.xml", f"<sst {NS}>{''.join(texts)}</sst>")
@@ -89,11 +91,10 @@ def test_sicapv2_follows_the_contract(contract, tree, painted, corners):
         for exam in ("detection", "segmentation")
     }
     absent = {f"{stem}:absent:prostate_cancer": "absent" for stem in (TRAIN[1], TEST[1], UNLISTED)}
-    classes = {f"{stem}:class": "class" for stem in (*TRAIN, TEST[1])}
     samples = contract(
         "sicapv2",
         build(tree, painted),
-        shown | absent | classes,
+        shown | absent,
         {
             name("18B0005478J", 2): "says G5",
             name("18B0005478J", 8): "no such image",
@@ -101,11 +102,8 @@ def test_sicapv2_follows_the_contract(contract, tree, painted, corners):
         },
         [f"SICAPv2/{part}" for part in ("images", "masks", "partition/Test", "partition/Test/Test.xlsx")],
     )
-    assert (
-        samples[f"{TRAIN[0]}:class"].options[samples[f"{TRAIN[0]}:class"].answer.index] == "Gleason pattern 3"
-    )
-    assert samples[f"{TRAIN[0]}:class"].split == Split.TRAIN
-    assert samples[f"{TEST[1]}:class"].split == Split.TEST
+    assert samples[f"{TRAIN[0]}:detection:prostate_cancer"].split == Split.TRAIN
+    assert samples[f"{TEST[1]}:absent:prostate_cancer"].split == Split.TEST
     unlisted = samples[f"{UNLISTED}:absent:prostate_cancer"]
     assert unlisted.group == "18B0005478"
     assert unlisted.split == Split.TEST, "an unlisted patch goes with its slide"
@@ -123,39 +121,11 @@ def test_masks_that_were_turned_into_png_hold_patterns(items, tree, painted, tmp
     assert corners(found[f"{TRAIN[0]}:detection:prostate_cancer"]) == [(4, 4, 44, 24)]
 
 
-@pytest.mark.parametrize("shared", [True, False])
-def test_a_workbook_reads_as_written(tmp_path, shared):
-    path = tmp_path / "list.xlsx"
-    path.write_bytes(
-        xlsx(
-            [["name", "no", "empty"], ["a & b", 7, None], [None], ["c", None]],
-            shared=shared,
-        )
-    )
-    assert read_workbook(path, ("name", "no")) == [{"name": "a & b", "no": "7"}, {"name": "c", "no": ""}]
-
-
-@pytest.mark.parametrize("data", [b"", b"not a zip", xlsx([["a"]])[:-30]])
-def test_a_damaged_workbook_is_refused(tmp_path, data):
-    path = tmp_path / "list.xlsx"
-    path.write_bytes(data)
-    with pytest.raises(DataError, match=r"list\.xlsx"):
-        read_workbook(path, ("a",))
-
-
-def test_a_workbook_that_swells_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(workbook, "MAX_BYTES", 100)
-    path = tmp_path / "list.xlsx"
-    path.write_bytes(xlsx([["a" * 200]]))
-    with pytest.raises(DataError, match="larger than"):
-        read_workbook(path, ("a",))
-
-
-def test_a_missing_column_is_named(tmp_path):
-    path = tmp_path / "list.xlsx"
-    path.write_bytes(xlsx([["a"], ["1"]]))
-    with pytest.raises(DataError, match="no column image_name"):
-        read_workbook(path, ("image_name",))
+def test_a_list_without_its_columns_is_refused(items, tree, painted, tmp_path):
+    build(tree, painted)(tmp_path)
+    tree.write(tmp_path / "SICAPv2/partition/Test/Test.xlsx", xlsx([["file", "NC"], ["a.jpg", 1]]))
+    with pytest.raises(DataError, match=r"Test\.xlsx: no column image_name"):
+        items("sicapv2", tmp_path)
 
 
 def test_grey_survives_jpeg_as_bright_and_dark():

@@ -1,7 +1,4 @@
-"""SICAPv2: Gleason patterns of the prostate.
-
-SmartPath-R1: `SICAPv2` (Tables 23 and 29), a single class. Patho-R1: `SICAPv2`, zero-shot, four classes.
-"""
+"""SICAPv2: cancer of the prostate. SmartPath-R1: `SICAPv2` (Tables 23 and 29), a single class."""
 
 import re
 from collections.abc import Iterator
@@ -10,20 +7,15 @@ from pathlib import Path
 from malpighi.datasets.adapter import Adapter, Asked, Entry, Picture, Survey
 from malpighi.datasets.objects.exams import Theme
 from malpighi.datasets.objects.folders import grey_for, pairs, require, root_of
-from malpighi.datasets.objects.workbook import read_workbook
 from malpighi.datasets.split import rule_text
+from malpighi.datasets.whole_slides.sheet import read_sheet
 from malpighi.errors import DataError
-from malpighi.records import Choice, Scale, Split, TaskKind
+from malpighi.records import Scale, Split
 
 THRESHOLD = 100
 MIN_AREA = 256
 
-_GRADES = {
-    "NC": "non-cancerous",
-    "G3": "Gleason pattern 3",
-    "G4": "Gleason pattern 4",
-    "G5": "Gleason pattern 5",
-}
+_GRADES = ("NC", "G3", "G4", "G5")
 _SLIDE = re.compile(r"\d+B\d+")
 _CANCER = Theme("prostate cancer", "prostate")
 
@@ -39,7 +31,7 @@ def survey_sicapv2(folder: Path) -> Survey:
     unlisted: tuple[str, Split | None] = ("", None)
     listed: dict[str, tuple[str, Split | None]] = {}
     for part, official in (("Train", Split.TRAIN), ("Test", Split.TEST)):
-        for row in read_workbook(root / f"partition/Test/{part}.xlsx", ("image_name", *_GRADES)):
+        for row in _rows(root / f"partition/Test/{part}.xlsx"):
             listed[Path(row["image_name"]).stem] = (_grade(row), official)
     found, failures = pairs(root / "images", root / "masks")
     entries = []
@@ -59,7 +51,7 @@ def survey_sicapv2(folder: Path) -> Survey:
 
 
 def ask_sicapv2(entry: Entry, picture: Picture) -> Iterator[Asked]:
-    """Where the cancer is, or that there is none; and the pattern, where the lists give one.
+    """Where the cancer is, or that there is none.
 
     Raises:
         DataError: the mask is damaged, of another size, or marks nothing where the lists give a pattern.
@@ -71,20 +63,21 @@ def ask_sicapv2(entry: Entry, picture: Picture) -> Iterator[Asked]:
     if entry.label in ("G3", "G4", "G5") and not mask_hw.any():
         raise DataError(f"the list says {entry.label}, but the mask marks nothing")
     yield from _CANCER.by_mask(mask_hw, MIN_AREA)
-    if entry.label:
-        yield Asked(
-            what="class",
-            task=TaskKind.CLASSIFICATION,
-            text="Which Gleason pattern does this prostate tissue show?",
-            answer=Choice(list(_GRADES).index(entry.label)),
-            options=tuple(_GRADES.values()),
-            suffix=":class",
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    rows = read_sheet(path)
+    missing = [name for name in ("image_name", *_GRADES) if not rows or name not in rows[0]]
+    if missing:
+        raise DataError(
+            f"{path}: no column {', '.join(missing)}; found {list(rows[0]) if rows else 'no row'}"
         )
+    return [row for row in rows if row["image_name"]]
 
 
 def _grade(row: dict[str, str]) -> str:
     """The one pattern of a row; "" where it is none or several."""
-    marked = [grade for grade in _GRADES if row[grade] in ("1", "1.0")]
+    marked = [grade for grade in _GRADES if row[grade] not in ("", "0")]
     return marked[0] if len(marked) == 1 else ""
 
 
@@ -106,7 +99,7 @@ sicapv2 = Adapter(
         "The files Test.xlsx below partition/Validation are validation folds, and are not used.",
         "Boxes frame connected regions of cancer, which are not single things.",
         "The paper's 23,924 samples are more than there are images: they come from another tiling.",
-        "PathMMU's PathCLS holds images of this set.",
+        "PathMMU's PathCLS holds images of this set, and sicapv2_patches asks for their Gleason patterns.",
     ),
     survey=survey_sicapv2,
     ask=ask_sicapv2,
