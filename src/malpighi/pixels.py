@@ -76,6 +76,14 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise DataError(f"pixels of mode {image.mode} cannot be shown as RGB: {error}") from error
 
 
+def decode_opaque(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """As `decode_image`, but with the colours as stored, for files whose alpha channel means nothing."""
+    image = _load(data, max_pixels)
+    if image.mode != "RGBA":
+        return decode_image(data, max_pixels=max_pixels)
+    return Image.merge("RGB", image.split()[:3])
+
+
 def decode_labels(data: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """A one-channel image as numbers: a mask or a label map.
 

@@ -121,6 +121,7 @@ class Adapter:
         access: how one gets it: `open`, or what must be asked for first.
         repeats: whether entries of the same bytes are kept, because each asks something else of its image;
             the group must then hold them together.
+        window: side of the windows that large images are best cut into (`windows.py`), px; 0 for none.
     """
 
     name: str
@@ -140,6 +141,7 @@ class Adapter:
     version: int = 1
     access: str = "open"
     repeats: bool = False
+    window: int = 0
 
     def read(
         self, folder: str | Path, plan: SplitPlan | None = None, *, drop_duplicates: bool = True

@@ -10,6 +10,18 @@ from malpighi.datasets.cells.morphopercept_bench import morphopercept_bench
 from malpighi.datasets.cells.singpath_cytotext import singpath_cytotext
 from malpighi.datasets.class_folders import crc_val_he_7k, herlev, lbc_cytology, lc25000
 from malpighi.datasets.masks import dsb2018_he, ebhi_seg
+from malpighi.datasets.objects.bcss import bcss
+from malpighi.datasets.objects.cocahis import cocahis
+from malpighi.datasets.objects.conic import conic2022
+from malpighi.datasets.objects.crag import crag
+from malpighi.datasets.objects.digestpath import digestpath_cell, digestpath_tissue
+from malpighi.datasets.objects.glas import glas
+from malpighi.datasets.objects.midog import midog_breast, midog_neuroendocrine
+from malpighi.datasets.objects.nucls import nucls
+from malpighi.datasets.objects.rings import rings
+from malpighi.datasets.objects.sicapv2 import sicapv2
+from malpighi.datasets.objects.tnbc import tnbc
+from malpighi.datasets.objects.wsss4luad import wsss4luad
 from malpighi.datasets.questions.arch import arch
 from malpighi.datasets.questions.medxpertqa import medxpertqa_mm
 from malpighi.datasets.questions.omnimedvqa import omnimedvqa
@@ -67,6 +79,20 @@ ADAPTERS: dict[str, Adapter] = {
         pathcap,
         pathinstruct,
         quilt1m,
+        bcss,
+        cocahis,
+        conic2022,
+        crag,
+        digestpath_cell,
+        digestpath_tissue,
+        midog_breast,
+        midog_neuroendocrine,
+        rings,
+        sicapv2,
+        tnbc,
+        wsss4luad,
+        glas,
+        nucls,
     )
 }
 

@@ -10,6 +10,9 @@ from malpighi.datasets.adapter import Adapter
 from malpighi.datasets.split import SplitPlan
 from malpighi.records import Boxes, Choice, Failure, Sample, Split
 
+IMAGES = "images"
+"""In an adapter's `counts`: how many different images are asked about."""
+
 
 class Count(NamedTuple):
     """Items of one kind; `expected` is None for a kind that the adapter does not know."""
@@ -93,6 +96,8 @@ def check(adapter: Adapter, folder: str | Path, plan: SplitPlan | None = None) -
         groups[str(sample.split)].add(sample.group)
         images[sample.images[0].key].append(sample)
     found.update({split: number for split, number in splits.items() if split in adapter.counts})
+    if IMAGES in adapter.counts:
+        found[IMAGES] = len(images)
     names = [*adapter.counts, *sorted(set(found) - set(adapter.counts))]
     return Report(
         adapter=adapter,
@@ -117,7 +122,7 @@ def counted(sample: Sample, expected: Container[str] = ()) -> tuple[str, int]:
         name = sample.options[sample.answer.index]
         return (name if what == "class" else f"{what}: {name}", 1)
     if isinstance(sample.answer, Boxes):
-        return (what, len(sample.answer.boxes))
+        return (what, len(sample.answer.boxes) or 1)
     return (what, 1)
 
 

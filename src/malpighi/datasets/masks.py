@@ -35,21 +35,63 @@ def boxes_of(labels_hw: np.ndarray) -> tuple[Box, ...]:
 
 
 def without_specks(mask_hw: np.ndarray, min_area: int) -> tuple[np.ndarray, tuple[Box, ...]]:
-    """The mask without pieces under `min_area` px, and the boxes of those that stay.
+    """The mask without pieces under `min_area` px, and the boxes of those that stay (see `pieces_of`)."""
+    pieces_hw = pieces_of(mask_hw, min_area)
+    return pieces_hw > 0, boxes_of(pieces_hw)
 
-    Pixels that touch by a corner belong to one piece.
+
+def pieces_of(mask_hw: np.ndarray, min_area: int = 1) -> np.ndarray:
+    """The pieces of a mask, numbered from 1; pixels that touch by a corner belong to one piece.
+
+    Args:
+        mask_hw: bool, or 0 in the background.
+        min_area: smaller pieces are left out, px.
+
+    Returns:
+        labels_HW: int32.
     """
-    pieces_hw, _ = ndimage.label(mask_hw, structure=_EVERY_SIDE)
-    large = np.bincount(pieces_hw.ravel()) >= min_area
-    large[0] = False
-    kept_hw = np.where(large[pieces_hw], pieces_hw, 0)
-    return kept_hw > 0, boxes_of(kept_hw)
+    pieces_hw: np.ndarray
+    pieces_hw, count = ndimage.label(mask_hw, structure=_EVERY_SIDE)
+    kept = label_areas(pieces_hw, count) >= min_area
+    kept[0] = False
+    numbers = np.where(kept, np.cumsum(kept), 0).astype(np.int32)
+    return np.asarray(numbers[pieces_hw])
+
+
+def label_areas(labels_hw: np.ndarray, largest: int) -> np.ndarray:
+    """Pixels of each label from 0 to `largest`; by blocks, since counting takes 8 bytes a pixel."""
+    blocks = (labels_hw[top : top + 512].ravel() for top in range(0, len(labels_hw), 512))
+    areas = np.zeros(largest + 1, np.int64)
+    for block in blocks:
+        areas += np.bincount(block, minlength=largest + 1)
+    return areas
 
 
 def mask_blob(mask_hw: np.ndarray) -> Blob:
     """A mask as PNG bytes: 255 in the foreground, 0 elsewhere."""
+    return _png_blob(np.where(mask_hw, 255, 0).astype(np.uint8))
+
+
+def labels_blob(labels_hw: np.ndarray) -> Blob:
+    """A label map as PNG bytes: things numbered anew from 1 without gaps.
+
+    Windows tell it from a plain mask (see `mask_blob`), which holds nothing but 0 and 255.
+
+    Raises:
+        DataError: more than 65,535 labels, which no PNG holds.
+    """
+    found = label_areas(labels_hw, int(labels_hw.max(initial=0))) > 0
+    found[0] = False
+    count = int(found.sum())
+    if count > np.iinfo(np.uint16).max:
+        raise DataError(f"{count} labels in one image; a PNG holds 65535")
+    numbers = np.where(found, np.cumsum(found), 0)
+    return _png_blob(numbers.astype(np.uint8 if count < 255 else np.uint16)[labels_hw])
+
+
+def _png_blob(pixels_hw: np.ndarray) -> Blob:
     file = io.BytesIO()
-    Image.fromarray(np.where(mask_hw, 255, 0).astype(np.uint8)).save(file, "png")
+    Image.fromarray(pixels_hw).save(file, "png")
     return blob_of(file.getvalue(), ".png")
 
 

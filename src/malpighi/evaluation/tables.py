@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-import numpy as np
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
