@@ -11,8 +11,8 @@ Shape suffixes: N pictures or texts, D features.
 """
 
 import hashlib
-import importlib
 import json
+import pkgutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -71,9 +71,8 @@ def load_dual_encoder(where: str, device: str = "cpu") -> DualEncoder:
         return _loaded(OpenClipEncoder, folder, device)
     if (folder / "config.json").is_file():
         return _loaded(TransformersEncoder, folder, device)
-    module, _, function = where.partition(":")
-    if not folder.exists() and function.isidentifier():
-        return _plugged_in(module, function, where)
+    if not folder.exists() and where.partition(":")[2].isidentifier():
+        return _plugged_in(where)
     raise ConfigError(
         f"{where} is no model: expected a folder with open_clip_config.json (open_clip) or config.json "
         "(transformers), or package.module:function"
@@ -153,9 +152,9 @@ def _loaded(kind: Callable[[Path, str], DualEncoder], folder: Path, device: str)
         raise DataError(f"{folder} cannot be loaded as a model of pictures and words: {error}") from error
 
 
-def _plugged_in(module: str, function: str, where: str) -> DualEncoder:
+def _plugged_in(where: str) -> DualEncoder:
     try:
-        made = getattr(importlib.import_module(module), function)()
+        made = pkgutil.resolve_name(where)()
     except ModuleNotFoundError as error:
         raise ConfigError(f"{where}: package {error.name} is not installed") from error
     except AttributeError as error:
