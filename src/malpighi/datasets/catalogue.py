@@ -7,6 +7,12 @@ from malpighi.datasets.captions import pathology_atlas
 from malpighi.datasets.class_folders import crc_val_he_7k, herlev, lbc_cytology, lc25000
 from malpighi.datasets.masks import dsb2018_he, ebhi_seg
 from malpighi.datasets.voc import bccd
+from malpighi.datasets.whole_slides.bcnb import bcnb
+from malpighi.datasets.whole_slides.bracs import bracs
+from malpighi.datasets.whole_slides.camelyon import camelyon
+from malpighi.datasets.whole_slides.cptac_nsclc import cptac_nsclc
+from malpighi.datasets.whole_slides.slidebench import slidebench
+from malpighi.datasets.whole_slides.tcga_subtypes import TCGA_SUBTYPES
 from malpighi.errors import ConfigError, DataError
 
 ADAPTERS: dict[str, Adapter] = {
@@ -20,6 +26,12 @@ ADAPTERS: dict[str, Adapter] = {
         dsb2018_he,
         ebhi_seg,
         pathology_atlas,
+        *TCGA_SUBTYPES,
+        bracs,
+        camelyon,
+        cptac_nsclc,
+        bcnb,
+        slidebench,
     )
 }
 

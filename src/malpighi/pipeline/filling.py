@@ -109,7 +109,7 @@ def _items(context: Context, stage: Data, work: Path) -> Iterator[tuple[int, int
     folders, tables = _sets(stage)
     total = len(folders) + len(tables)
     for index, (name, folder) in enumerate(folders.items()):
-        for item in ADAPTERS[name].read(folder, plan):
+        for item in ADAPTERS[name].read(folder, plan, root=Path(stage.folder)):
             pieces = _pieces(item, stage.windows.get(name, 0))
             yield from ((index, total, name, piece) for piece in pieces)
     for index, (name, table) in enumerate(tables.items(), len(folders)):
