@@ -65,10 +65,10 @@ def mine(tmp_path_factory):
 
 
 def test_the_papers_set_what_they_say():
-    sizes = {name: Counter() for name in suite_names()}
-    for name, counts in sizes.items():
-        for task in load_suite(name).tasks:
-            counts[load_suite(name).group_of(task.name).name] += 1
+    sizes = {}
+    for name in suite_names():
+        suite = load_suite(name)
+        sizes[name] = Counter(suite.group_of(task.name).name for task in suite.tasks)
     assert sizes == {
         "smartpath-r1": {
             "roi_classification": 8, "roi_detection": 14, "roi_segmentation": 14, "roi_vqa": 10,
