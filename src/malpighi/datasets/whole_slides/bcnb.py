@@ -135,9 +135,8 @@ bcnb = Adapter(
         "score "
         "0 to 3+, and the column HER2 is the status. The exams follow the columns.",
         "The slides are plain JPEG of up to 20,000 px a side without a stated scale: each is decoded "
-        "whole, and "
-        "no micrometres per pixel are known.",
-        "How the table spells the tumour types was not verified; another spelling is a failure that names it.",
+        "whole, and no micrometres per pixel are known.",
+        "How the table spells tumour types was not verified; another spelling is a failure that names it.",
         "HER2 is not seen on H&E with certainty: a ceiling below 1 is to be expected.",
     ),
     survey=_survey,
