@@ -18,7 +18,7 @@ NOTHING = Phantom(cells=0, regions=0)
 
 def filled(root, stage):
     """The context of a run whose data stage is finished, and the result of that stage."""
-    style = PromptStyle(family="qwen2_5_vl", budgets={Scale.SLIDE: 64})
+    style = PromptStyle(family="qwen2_5_vl", budgets={Scale.SLIDE: 64, Scale.ROI: 64})
     recipe = Recipe(name="t", size="s", title="t", prompt=style, stages={"data": stage})
     context = Context(recipe, RunFolder(root), "data")
     work = context.folder.stage("data")
@@ -98,9 +98,41 @@ def test_a_slide_outside_its_folder_keeps_its_path(slides, tmp_path):
         assert context.pictures.prompt(sample).images
 
 
+def test_slides_of_a_known_data_set_are_relative_to_the_folder_of_all(tmp_path):
+    for number, cohort in enumerate(("LUAD", "LSCC")):
+        (tmp_path / "sets/cptac_nsclc" / cohort).mkdir(parents=True)
+        picture = Image.new("RGB", (300, 200), (200, 80 + 60 * number, 160))
+        picture.save(tmp_path / f"sets/cptac_nsclc/{cohort}/C3L-0000{number}-21.svs", "TIFF")
+    context, result = filled(tmp_path / "run", Data(folder=str(tmp_path / "sets"), phantom=NOTHING))
+    assert result.failures == []
+    samples = context.corpus.samples()
+    assert [s.images[0].slide for s in samples] == [
+        "cptac_nsclc/LUAD/C3L-00000-21.svs", "cptac_nsclc/LSCC/C3L-00001-21.svs",
+    ]  # fmt: skip
+    for sample in samples:
+        assert context.pictures.prompt(sample).images
+
+
+def test_pictures_with_a_table_are_a_data_set(slides, tmp_path):
+    rows = [
+        "image,label,group,boxes",
+        'scans/0.png,tumours,p0,"[[120, 90, 240, 200]]"',
+        "scans/3.png,low,p1,",
+    ]
+    (slides / "slides.csv").rename(slides / "unused.csv")
+    (slides / "tasks.csv").write_text("\n".join(rows))
+    stage = Data(folder=str(tmp_path / "sets"), phantom=NOTHING)
+    context, result = filled(tmp_path / "run", stage)
+    assert expected_counts(stage) == (2, 2)
+    assert [s.exam for s in context.corpus.samples()] == ["mine/detection", "mine/classification"]
+    assert [about["name"] for about in result.notes["sets"]] == ["mine"]
+    assert len(context.corpus.image_keys) == 2
+    assert context.pictures.prompt(context.corpus.samples()[0]).images
+
+
 def test_a_folder_without_data_names_both_layouts(tmp_path):
     (tmp_path / "other").mkdir()
-    with pytest.raises(DataError, match=r"herlev.*slides\.csv"):
+    with pytest.raises(DataError, match=r"herlev.*slides\.csv or tasks\.csv"):
         filled(tmp_path / "run", Data(folder=str(tmp_path), phantom=NOTHING))
     with pytest.raises(ConfigError, match="no folder"):
         expected_counts(Data(folder=str(tmp_path / "none"), phantom=NOTHING))

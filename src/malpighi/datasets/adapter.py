@@ -3,8 +3,11 @@
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from msgspec import structs
 
 from malpighi.corpus import blob_of, decode_image
 from malpighi.datasets.split import Member, SplitPlan, assign
@@ -144,7 +147,12 @@ class Adapter:
     window: int = 0
 
     def read(
-        self, folder: str | Path, plan: SplitPlan | None = None, *, drop_duplicates: bool = True
+        self,
+        folder: str | Path,
+        plan: SplitPlan | None = None,
+        *,
+        drop_duplicates: bool = True,
+        root: Path | None = None,
     ) -> Iterator[Item | Failure]:
         """Samples and failures, image by image; every image is decoded once to see that it is whole.
 
@@ -153,6 +161,7 @@ class Adapter:
             plan: split fractions and seed; default 0.7, 0.1, 0.2 and 0.
             drop_duplicates: an image of the same bytes as an earlier one becomes a Failure, so that none can
                 lie on both sides of a split.
+            root: what the paths of slides in records are relative to; the folder where None.
 
         Raises:
             DataError: at the first step, where the folder or its index is missing, unreadable or empty.
@@ -172,6 +181,8 @@ class Adapter:
                 yield self._failure(entry.name, f"another file has this id; {entry.path.name} is left out")
                 continue
             names.add(entry.name)
+            if entry.load and root is not None:
+                entry = replace(entry, load=partial(_seen_from, root, folder, entry.load))
             yield from self._read_entry(entry, by_key)
 
     def _read_entry(self, entry: Entry, by_key: dict[str, str] | None) -> Iterator[Item | Failure]:
@@ -218,6 +229,16 @@ class Adapter:
 
     def _failure(self, name: str, reason: str) -> Failure:
         return Failure(f"{self.name}/{name}", STAGE, reason)
+
+
+def _seen_from(root: Path, folder: Path, load: Callable[[], Picture]) -> Picture:
+    """A picture whose slide's path is made relative to `root` instead of `folder`."""
+    picture = load()
+    path = folder / picture.ref.slide
+    if not picture.ref.slide:
+        return picture
+    slide = path.relative_to(root) if path.is_relative_to(root) else path
+    return picture._replace(ref=structs.replace(picture.ref, slide=slide.as_posix()))
 
 
 def read_bytes(path: Path) -> bytes:

@@ -42,6 +42,12 @@ from malpighi.datasets.regions.sicapv2_classes import sicapv2_patches
 from malpighi.datasets.regions.unitopatho import unitopatho
 from malpighi.datasets.regions.wsss4luad_classes import wsss4luad_patches
 from malpighi.datasets.voc import bccd
+from malpighi.datasets.whole_slides.bcnb import bcnb
+from malpighi.datasets.whole_slides.bracs import bracs
+from malpighi.datasets.whole_slides.camelyon import camelyon
+from malpighi.datasets.whole_slides.cptac_nsclc import cptac_nsclc
+from malpighi.datasets.whole_slides.slidebench import slidebench
+from malpighi.datasets.whole_slides.tcga_subtypes import TCGA_SUBTYPES
 from malpighi.errors import ConfigError, DataError
 
 ADAPTERS: dict[str, Adapter] = {
@@ -93,6 +99,12 @@ ADAPTERS: dict[str, Adapter] = {
         wsss4luad,
         glas,
         nucls,
+        *TCGA_SUBTYPES,
+        bracs,
+        camelyon,
+        cptac_nsclc,
+        bcnb,
+        slidebench,
     )
 }
 

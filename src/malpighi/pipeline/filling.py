@@ -15,8 +15,12 @@ import msgspec
 from malpighi.corpus import Corpus
 from malpighi.datasets.adapter import image_files
 from malpighi.datasets.catalogue import ADAPTERS, find_datasets
-from malpighi.datasets.slide_tasks import TABLE, UNSTATED, SlideTable, find_tables
+from malpighi.datasets.picture_table import TABLE as PICTURE_TABLE
+from malpighi.datasets.picture_table import PictureTable, find_picture_tables
+from malpighi.datasets.slide_tasks import TABLE as SLIDE_TABLE
+from malpighi.datasets.slide_tasks import SlideTable, find_tables
 from malpighi.datasets.split import Member, SplitPlan, assign, rule_text
+from malpighi.datasets.task_table import UNSTATED
 from malpighi.datasets.windows import Window, cut
 from malpighi.errors import ConfigError, DataError
 from malpighi.lifetime import die_with
@@ -81,23 +85,29 @@ def expected_counts(stage: Data) -> tuple[int, int]:
         return drawn.cells + drawn.regions + drawn.slides, 6 * drawn.cells + drawn.regions + 4 * drawn.slides
     listing(Path(stage.folder))
     sets, tables = _sets(stage)
-    images = sum(len(image_files(folder)) for folder in sets.values()) + sum(map(len, tables.values()))
+    images = sum(len(image_files(folder)) for folder in sets.values()) + sum(
+        len(table) for _, table in tables
+    )
     return images, images
 
 
-def _sets(stage: Data) -> tuple[dict[str, Path], dict[str, SlideTable]]:
-    """The data sets of pictures in the stage's folder, and those of slides.
+def _sets(stage: Data) -> tuple[dict[str, Path], list[tuple[str, SlideTable | PictureTable]]]:
+    """The known data sets in the stage's folder, and those that a table of the user's own makes.
 
     Raises:
         DataError: neither is there.
     """
-    tables = find_tables(Path(stage.folder))
+    folder = Path(stage.folder)
+    tables: list[tuple[str, SlideTable | PictureTable]] = [
+        *find_tables(folder).items(),
+        *find_picture_tables(folder).items(),
+    ]
     try:
         return find_datasets(stage.folder), tables
     except DataError as error:
         if tables:
             return {}, tables
-        raise DataError(f"{error}, or one of slides with a table {TABLE}") from error
+        raise DataError(f"{error}, or one with a table {SLIDE_TABLE} or {PICTURE_TABLE}") from error
 
 
 def _items(context: Context, stage: Data, work: Path) -> Iterator[tuple[int, int, str, Item | Failure]]:
@@ -109,10 +119,10 @@ def _items(context: Context, stage: Data, work: Path) -> Iterator[tuple[int, int
     folders, tables = _sets(stage)
     total = len(folders) + len(tables)
     for index, (name, folder) in enumerate(folders.items()):
-        for item in ADAPTERS[name].read(folder, plan):
+        for item in ADAPTERS[name].read(folder, plan, root=Path(stage.folder)):
             pieces = _pieces(item, stage.windows.get(name, 0))
             yield from ((index, total, name, piece) for piece in pieces)
-    for index, (name, table) in enumerate(tables.items(), len(folders)):
+    for index, (name, table) in enumerate(tables, len(folders)):
         yield from ((index, total, name, item) for item in table.read(plan))
 
 
@@ -160,7 +170,11 @@ def _facts(name: str) -> dict[str, Any]:
     adapter = ADAPTERS.get(name)
     if adapter is None:
         rule = f"the table's where it names one; else: {rule_text('group of the table')}"
-        about = {"title": f"slides of {TABLE}", "licence": UNSTATED, "use": "as its owner allows"}
+        about = {
+            "title": f"questions of {SLIDE_TABLE} or {PICTURE_TABLE}",
+            "licence": UNSTATED,
+            "use": "as its owner allows",
+        }
         return about | {"split_rule": rule, "traps": []}
     return {
         "title": adapter.title,

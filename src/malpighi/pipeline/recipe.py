@@ -37,7 +37,8 @@ class Data(Settings, frozen=True, kw_only=True, tag="data"):
 
     Attributes:
         folder: a data set, or a folder of data sets; "" renders the phantom instead. A folder with a
-            `slides.csv` is one of whole slides; see `datasets.slide_tasks`.
+            `slides.csv` is one of whole slides, with a `tasks.csv` one of pictures; see
+            `datasets.slide_tasks` and `datasets.picture_table`.
         phantom: how much to render when there is no folder.
         fractions: share of train, validation and test; groups stay whole.
         windows: data set -> side in px of the windows its images are cut into.

@@ -10,6 +10,9 @@ from malpighi.geometry import Size
 from malpighi.pixels import decode_image
 from malpighi.slides.slide import WHITE, Level, Pixels, Slide, SlideFacts
 
+MAX_PIXELS = 1 << 29
+"""Larger pictures are refused: 1.6 GB as pixels. The JPEG slides of BCNB reach 20,000 px a side."""
+
 
 class PictureSlide(Slide):
     """A JPEG, PNG or alike.
@@ -28,7 +31,7 @@ class PictureSlide(Slide):
         self, path: Path, mpp: float | None = None, source: str = "given", notes: tuple[str, ...] = ()
     ) -> None:
         try:
-            self._rgb: Pixels | None = np.asarray(decode_image(path.read_bytes()))
+            self._rgb: Pixels | None = np.asarray(decode_image(path.read_bytes(), max_pixels=MAX_PIXELS))
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror}") from error
         height, width = self._rgb.shape[:2]
