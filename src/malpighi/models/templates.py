@@ -1,8 +1,9 @@
 """The words around a question, as data: one template per way of asking.
 
 `smartpath` is the published wording, needed letter by letter to reproduce that model's exams. `patho_r1` asks
-in our own words what its authors describe, because their prompts are not published as data. `short` spends
-few tokens: meant for miniature models that learn the form from examples.
+in our own words what its authors describe, because their prompts are not published as data; `patho_r1_draft`
+has it think in drafts. `short` spends few tokens: meant for miniature models that learn the form from
+examples.
 """
 
 import msgspec
@@ -42,6 +43,23 @@ class Template(msgspec.Struct, frozen=True):
     chosen: str = "({label}) {name}"
 
 
+_PATHO_R1 = Template(
+    system=(
+        "You are an experienced pathologist. Look at the image, reason step by step from what is visible "
+        "to a conclusion inside <think></think>, then give only the conclusion inside <answer></answer>."
+    ),
+    direct=(
+        "You are an experienced pathologist. Look at the image and give only the conclusion inside "
+        "<answer></answer>."
+    ),
+    choice=f"{LETTER_FORM}\n{{options}}",
+    yes_no="Answer yes or no.",
+    boxes="Answer with a list of boxes [[x0, y0, x1, y1], ...] {unit}; [] if there is none.",
+    option="{label}. {name}",
+    separator="\n",
+    chosen="{label}",
+)
+
 TEMPLATES: dict[str, Template] = {
     # Source: SmartPath-R1, Table 1. Departs: the published classification prompt holds no question, since
     # each of its data sets asks one thing; the sample's question stays in front, so that two exams over one
@@ -62,21 +80,16 @@ TEMPLATES: dict[str, Template] = {
     ),
     # Source: the README of Patho-R1: an expert's role, step by step, the two tags; options on lines of their
     # own, the answer a letter alone. Departs: own words; the text is not published as data.
-    "patho_r1": Template(
+    "patho_r1": _PATHO_R1,
+    # Source: Xu et al., Chain of Draft (arXiv 2502.18600), which Patho-R1 examines its models with: each step
+    # of the thought in five words at most. Departs: own words, in the tags of the reasoning template.
+    "patho_r1_draft": msgspec.structs.replace(
+        _PATHO_R1,
         system=(
-            "You are an experienced pathologist. Look at the image, reason step by step from what is visible "
-            "to a conclusion inside <think></think>, then give only the conclusion inside <answer></answer>."
+            "You are an experienced pathologist. Look at the image and think step by step inside "
+            "<think></think>, but write of each step only a draft of five words at most, then give only the "
+            "conclusion inside <answer></answer>."
         ),
-        direct=(
-            "You are an experienced pathologist. Look at the image and give only the conclusion inside "
-            "<answer></answer>."
-        ),
-        choice=f"{LETTER_FORM}\n{{options}}",
-        yes_no="Answer yes or no.",
-        boxes="Answer with a list of boxes [[x0, y0, x1, y1], ...] {unit}; [] if there is none.",
-        option="{label}. {name}",
-        separator="\n",
-        chosen="{label}",
     ),
     "short": Template(
         system="Think in <think></think>, then answer in <answer></answer>.",
