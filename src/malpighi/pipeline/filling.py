@@ -85,9 +85,11 @@ def expected_counts(stage: Data) -> tuple[int, int]:
         return drawn.cells + drawn.regions + drawn.slides, 6 * drawn.cells + drawn.regions + 4 * drawn.slides
     listing(Path(stage.folder))
     sets, tables = _sets(stage)
-    images = sum(len(image_files(folder)) for folder in sets.values()) + sum(
-        len(table) for _, table in tables
+    # Where images lie inside of arrays or tables, no file says how many there are.
+    images = sum(
+        len(image_files(folder)) or sum(ADAPTERS[name].counts.values()) for name, folder in sets.items()
     )
+    images += sum(len(table) for _, table in tables)
     return images, images
 
 
@@ -120,7 +122,7 @@ def _items(context: Context, stage: Data, work: Path) -> Iterator[tuple[int, int
     total = len(folders) + len(tables)
     for index, (name, folder) in enumerate(folders.items()):
         for item in ADAPTERS[name].read(folder, plan, root=Path(stage.folder)):
-            pieces = _pieces(item, stage.windows.get(name, 0))
+            pieces = _pieces(item, stage.windows.get(name, ADAPTERS[name].window))
             yield from ((index, total, name, piece) for piece in pieces)
     for index, (name, table) in enumerate(tables, len(folders)):
         yield from ((index, total, name, item) for item in table.read(plan))

@@ -41,7 +41,8 @@ class Data(Settings, frozen=True, kw_only=True, tag="data"):
             `datasets.slide_tasks` and `datasets.picture_table`.
         phantom: how much to render when there is no folder.
         fractions: share of train, validation and test; groups stay whole.
-        windows: data set -> side in px of the windows its images are cut into.
+        windows: data set -> side in px of the windows its images are cut into; those not named take what
+            their adapter recommends, 0 leaves images whole.
         max_boxes: samples with more boxes than this are left out and counted; their answer would not fit.
     """
 
