@@ -1,0 +1,159 @@
+"""Commands about exams: what they print, what they leave, and with which exit status they end."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from malpighi.corpus import Corpus, blob_of
+from malpighi.evaluation.rows import write_predictions
+from malpighi.evaluation.rubric import load_rubric
+from malpighi.records import (
+    Choice,
+    Grade,
+    ImageRef,
+    Item,
+    Prediction,
+    Provenance,
+    Sample,
+    Scale,
+    Split,
+    Status,
+    TaskKind,
+    Turn,
+)
+
+pytestmark = pytest.mark.usefixtures("untouched_process")
+SCORES = {criterion.name: 8 for criterion in load_rubric().criteria}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run folder with a corpus of pictures and the answers of one model."""
+    root = tmp_path / "run"
+    rows = []
+    with Corpus.create(root / "corpus") as corpus:
+        for number in range(24):
+            pixels = np.full((16, 16, 3), 40 + 60 * (number % 2), np.uint8)
+            pixels[0, 0] = number
+            path = tmp_path / "x.png"
+            Image.fromarray(pixels).save(path)
+            blob = blob_of(path.read_bytes(), ".png")
+            sample = Sample(
+                id=f"s{number}", dataset="d", exam="d/class", task=TaskKind.CLASSIFICATION, scale=Scale.ROI,
+                images=(ImageRef(blob.key, (16, 16)),), turns=(Turn("user", "Dark or light?"),),
+                answer=Choice(number % 2), options=("dark", "light"), group=f"g{number}",
+                split=Split.TRAIN if number < 12 else Split.TEST, licence="CC0-1.0",
+                provenance=Provenance("test"),
+            )  # fmt: skip
+            corpus.add(Item(sample, (blob,)))
+            right = number % 3 > 0
+            rows.append(
+                Prediction(
+                    model="m",
+                    exam="d/class",
+                    sample=sample.id,
+                    group=sample.group,
+                    task=sample.task,
+                    text="right" if right else "wrong",
+                    grade=Grade(float(right), Status.OK),
+                    truth={"index": number % 2, "options": ["dark", "light"]},
+                )
+            )
+    (root / "predictions").mkdir()
+    write_predictions(root / "predictions/m.jsonl", rows[12:])
+    return root
+
+
+@pytest.fixture
+def judge_server():
+    """A judge on loopback that finds an answer right where it says so, and fails on one sample."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            text = body["messages"][1]["content"]
+            asked.append(self.headers.get("authorization"))
+            said = json.dumps(SCORES | {"correct": '"right"' in text})
+            data = json.dumps({"choices": [{"message": {"content": said}, "finish_reason": "stop"}]}).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_):
+            """Says nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/v1", asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_judge_is_planned_asked_once_and_replayed(malpighi, run, judge_server, monkeypatch):
+    url, asked = judge_server
+    monkeypatch.setenv("MALPIGHI_API_KEY", "secret")
+    code, out, _ = malpighi("judge", str(run), "--judge", "j", "--server", url, "--plan", "--json")
+    assert (code, json.loads(out)["left"], asked) == (0, 4, [])
+    code, out, err = malpighi("judge", str(run), "--judge", "j", "--server", url, "--json")
+    assert code == 0, err
+    (row,) = json.loads(out)["rows"]
+    assert (row["n"], row["missing"], row["exact"], row["agreement"]) == (12, 0, 8 / 12, 1.0)
+    assert row["score"]["value"] == pytest.approx(7 / 9)
+    assert asked == ["Bearer secret"] * 4, "equal answers are judged once"
+    assert "secret" not in (run / "verdicts.jsonl").read_text()
+    code, out, _ = malpighi("judge", str(run), "--judge", "j")
+    assert code == 0
+    assert "1.000" in out
+    assert len(asked) == 4
+
+
+def test_missing_verdicts_are_listed_and_turn_the_status(malpighi, run):
+    code, out, _ = malpighi("judge", str(run), "--judge", "nobody")
+    assert code == 3
+    assert "12 items failed" in out
+    assert "never judged" in out
+
+
+def test_a_run_without_corpus_or_model_is_told_so(malpighi, run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for arguments, word in (
+        ((str(tmp_path / "empty"), "--judge", "j"), "holds no corpus"),
+        ((str(run), "--judge", "j", "--model", "x"), "no predictions of x; found m"),
+        ((str(run), "--judge", "j", "--rubric", "x"), "no rubric 'x'"),
+    ):
+        code, _, err = malpighi("judge", *arguments)
+        assert code == 2
+        assert word in " ".join(err.split())
+
+
+def test_published_numbers_are_shown_and_checked(malpighi):
+    code, out, _ = malpighi("published", "singpath-vl", "--check", "--json")
+    assert code == 0
+    assert json.loads(out)
+    code, out, _ = malpighi("published", "singpath-vl")
+    assert code == 0
+    assert "Koilocyte" in out
+    code, _, err = malpighi("published", "none")
+    assert code == 2
+    assert "smartpath-r1" in err
+
+
+def test_data_sets_are_listed_and_described(malpighi):
+    rows = json.loads(malpighi("data", "list", "--json")[1])["datasets"]
+    assert len(rows) >= 57
+    assert {"name", "what", "papers", "access", "get", "use", "licence", "split"} <= rows[0].keys()
+    code, out, _ = malpighi("data", "describe", "pathmmu")
+    assert code == 0
+    assert "gated" in out
+    code, _, err = malpighi("data", "get", "pathmmu")
+    assert code == 2
+    assert "cannot be fetched" in " ".join(err.split())
+    code, _, err = malpighi("data", "get", "ccrcc")
+    assert code == 2
+    assert "--accept-licence" in err
