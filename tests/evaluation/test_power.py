@@ -55,7 +55,7 @@ def test_what_is_visible_is_the_inverse_of_what_is_needed(difference, discordant
     n = samples_needed_right_wrong(difference, discordant)
     assert visible_right_wrong(n, discordant) == pytest.approx(difference, rel=0.02)
     needed = samples_needed_graded(difference, 0.2)
-    assert visible_graded(needed, 0.2) == pytest.approx(difference, rel=0.05)
+    assert visible_graded(needed, 0.2) == pytest.approx(difference, rel=0.06)
 
 
 def test_more_of_anything_needs_more_samples():
