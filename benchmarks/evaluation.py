@@ -48,10 +48,18 @@ from malpighi.records import (
 )
 
 # kind of exam -> (exams, share of all samples): roughly the 72 exams of SmartPath-R1, whose largest holds half.
-KINDS = {"large": (1, 0.5), "class": (16, 0.37), "boxes": (28, 0.1), "options": (26, 0.025), "words": (1, 0.005)}
+KINDS = {
+    "large": (1, 0.5),
+    "class": (16, 0.37),
+    "boxes": (28, 0.1),
+    "options": (26, 0.025),
+    "words": (1, 0.005),
+}
 MODELS = ("earlier", "later")
 OPTIONS = tuple(f"class number {k}" for k in range(11))
-THOUGHT = "<think>" + "The nuclei are enlarged, the chromatin is coarse and the rim is irregular. " * 6 + "</think>"
+THOUGHT = (
+    "<think>" + "The nuclei are enlarged, the chromatin is coarse and the rim is irregular. " * 6 + "</think>"
+)
 
 
 def question(kind, shared, rng):
@@ -280,8 +288,12 @@ def main():
     found = measure_boxes(5_000 // part) | measure_bootstrap(189_142)
     scored = measure_scoring(330_000 // part)
     print(f"{scored['rows']} stored predictions over {scored['exams']} exams: graded, tabulated, reported")
-    print(f"  {scored['seconds']:.1f} s, of which the processor worked {scored['processor_seconds']:.1f} s; {scored['gib']:.2f} GiB at most")
-    found |= {f"scoring_{name}": round(scored[name], 2) for name in ("rows", "seconds", "processor_seconds", "gib")}
+    print(
+        f"  {scored['seconds']:.1f} s, of which the processor worked {scored['processor_seconds']:.1f} s; {scored['gib']:.2f} GiB at most"
+    )
+    found |= {
+        f"scoring_{name}": round(scored[name], 2) for name in ("rows", "seconds", "processor_seconds", "gib")
+    }
     print(json.dumps(found))
 
 

@@ -62,7 +62,9 @@ def test_pooled_figures_of_one_image_are_its_own():
     (predicted, truth), *_ = jittered(2, 1, 9)
     own = detection_parts(predicted, truth)
     found = detection_parts_many([predicted], [truth]).pooled[0.5]
-    assert found == pytest.approx(tuple(own[f"{name}50"] for name in ("ap_emit", "ap_paper", "ap_tie", "f1_")))
+    assert found == pytest.approx(
+        tuple(own[f"{name}50"] for name in ("ap_emit", "ap_paper", "ap_tie", "f1_"))
+    )
 
 
 def test_nothing_at_all():

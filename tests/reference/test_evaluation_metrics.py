@@ -75,7 +75,9 @@ def test_quadratic_kappa_equals_sklearn_where_all_is_readable(seed):
 
 
 def test_an_unreadable_answer_weighs_as_the_farthest_miss():
-    near, far, lost = ([[5, 0, 0, 0], [0, 5, 0, 0], list(row)] for row in ((0, 5, 0, 0), (5, 0, 0, 0), (0, 0, 0, 5)))
+    near, far, lost = (
+        [[5, 0, 0, 0], [0, 5, 0, 0], list(row)] for row in ((0, 5, 0, 0), (5, 0, 0, 0), (0, 0, 0, 5))
+    )
     found = [metrics.quadratic_kappa(np.array(counts)) for counts in (near, far, lost)]
     assert found[0] > found[1]
     assert found[0] > found[2]
@@ -125,7 +127,9 @@ def test_auroc_of_torchmetrics():
     torch, classification = torchmetrics()
     chances, truth = some_chances(5, 4)
     area = classification.multiclass_auroc(torch.tensor(chances), torch.tensor(truth), num_classes=4)
-    assert calibration.auroc(chances, truth) == pytest.approx(float(area), abs=1e-6), "torchmetrics adds in float32"
+    assert calibration.auroc(chances, truth) == pytest.approx(float(area), abs=1e-6), (
+        "torchmetrics adds in float32"
+    )
 
 
 def test_auroc_leaves_out_classes_without_a_curve():
@@ -144,7 +148,9 @@ def test_ece_equals_torchmetrics(bins, classes):
     wanted = classification.multiclass_calibration_error(
         torch.tensor(chances), torch.tensor(truth), num_classes=classes, n_bins=bins
     )
-    assert calibration.ece(*calibration.judged(chances, truth), bins) == pytest.approx(float(wanted), abs=1e-6)
+    assert calibration.ece(*calibration.judged(chances, truth), bins) == pytest.approx(
+        float(wanted), abs=1e-6
+    )
 
 
 def torchmetrics():
@@ -328,7 +334,9 @@ def test_pooled_precision_equals_pycocotools(seed):
         truth.append(true)
         near = true[random.random(len(true)) < 0.8]
         junk = np.array([[1.0, 2, 30, 40]] * int(random.integers(0, 3))).reshape(-1, 4)
-        predicted.append(random.permutation(np.concatenate([near + random.integers(-4, 5, near.shape), junk])))
+        predicted.append(
+            random.permutation(np.concatenate([near + random.integers(-4, 5, near.shape), junk]))
+        )
     thresholds = (0.3, 0.5, 0.7)
     found = detection_parts_many(predicted, truth, thresholds).pooled
     wanted = pooled_by_coco(predicted, truth, thresholds)

@@ -60,7 +60,9 @@ def compare(runs: Sequence[Path], options: CompareOptions | None = None) -> Resu
             run, or a model, exam or `against` that nothing is known of.
     """
     options = options or CompareOptions()
-    sources = [source for run, path in zip(_run_names(runs), runs, strict=True) for source in _files(run, path)]
+    sources = [
+        source for run, path in zip(_run_names(runs), runs, strict=True) for source in _files(run, path)
+    ]
     shared = _in_several_runs(sources)
     cells = gather(_rows(sources, shared, options))
     models = list(dict.fromkeys(model for _, model in cells))
@@ -114,9 +116,7 @@ def _in_several_runs(sources: Sequence[_Source]) -> set[str]:
     return {model for model, found in runs.items() if len(found) > 1}
 
 
-def _rows(
-    sources: Sequence[_Source], shared: set[str], options: CompareOptions
-) -> Iterator[Prediction]:
+def _rows(sources: Sequence[_Source], shared: set[str], options: CompareOptions) -> Iterator[Prediction]:
     for source in sources:
         for row in stream_predictions(source.path):
             if (options.models and row.model not in options.models) or (

@@ -171,9 +171,9 @@ def _exact_power(samples: int, lean: float, discordant: float, alpha: float) -> 
 
 
 @lru_cache(maxsize=64)
-def _discordant_pairs(samples: int, discordant: float) -> tuple[Floats, Floats]:
+def _discordant_pairs(samples: int, discordant: float) -> tuple[NDArray[np.int64], Floats]:
     """Numbers of discordant pairs, 0 to all but the most unlikely, and their chances."""
-    found = np.arange(stats.binom.isf(1e-10, samples, discordant) + 1)
+    found = np.arange(int(stats.binom.isf(1e-10, samples, discordant)) + 1)
     return found, np.asarray(stats.binom.pmf(found, samples, discordant))
 
 
@@ -183,3 +183,7 @@ def _critical(alpha: float, count: int) -> Floats:
     pairs = np.arange(count)
     below = stats.binom.ppf(alpha / 2, pairs, 0.5)
     return np.asarray(np.where(2 * special.bdtr(below, pairs, 0.5) <= alpha, below, below - 1))
+
+
+def _reach(aim: Aim) -> float:
+    return float(stats.norm.isf(aim.alpha / 2) + stats.norm.isf(1 - aim.power))

@@ -132,7 +132,9 @@ def _recall(
     for part in _blocks(len(asked), len(offered)):
         scores = np.asarray(scores_of(part))
         if np.isnan(scores).any():
-            raise DataError(f"scores of queries {part.start} to {part.stop - 1} hold values that are no number")
+            raise DataError(
+                f"scores of queries {part.start} to {part.stop - 1} hold values that are no number"
+            )
         kept = partnered[part]
         counts = _tied(scores[kept], asked[part][kept], offered)
         totals += [float(_hit(*counts, k, ties).sum()) for k in ks]
@@ -141,7 +143,9 @@ def _recall(
     return Recall(found, answered, len(asked) - answered, len(offered))
 
 
-def _tied(scores: NDArray[np.floating], asked: NDArray[np.int64], offered: NDArray[np.int64]) -> tuple[Floats, ...]:
+def _tied(
+    scores: NDArray[np.floating], asked: NDArray[np.int64], offered: NDArray[np.int64]
+) -> tuple[Floats, ...]:
     """Per query: strangers above its best partner, partners tied at that score, strangers tied with them."""
     partner = asked[:, None] == offered
     best = np.where(partner, scores, -np.inf).max(axis=1, keepdims=True)

@@ -289,9 +289,7 @@ def matrix_interval(
         # Large groups are hardly ever alike; sorting them to find out would cost more than it saves.
         alike = len(cell) < 4 * count
         kinds = kinds_of(sums.astype(float)) if alike else Kinds(sums.astype(float), np.ones(count, np.int64))
-    return interval(
-        kinds, lambda totals: metric(totals.reshape(-1, *shape)), options, kinds.sums.sum(axis=1)
-    )
+    return interval(kinds, lambda totals: metric(totals.reshape(-1, *shape)), options, kinds.sums.sum(axis=1))
 
 
 def wilson(successes: float, n: int, level: float = 0.95) -> tuple[float, float]:

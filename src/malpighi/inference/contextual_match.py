@@ -124,7 +124,8 @@ class ContextualMatcher:
             # An unknown word is a special piece too, but it stands for a word.
             counted[owner] += [i not in special or i == self._tokenizer.unk_token_id for i in ids]
         return [
-            _Vectors(torch.cat(parts), torch.tensor(words)) for parts, words in zip(pieces, counted, strict=True)
+            _Vectors(torch.cat(parts), torch.tensor(words))
+            for parts, words in zip(pieces, counted, strict=True)
         ]
 
     def _windows(self, text: str) -> list[list[int]]:
