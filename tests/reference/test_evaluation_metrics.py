@@ -1,4 +1,4 @@
-"""Figures of exams against scikit-learn, torchmetrics, statsmodels, scipy and pycocotools; degenerate input too.
+"""Figures of exams against scikit-learn, torchmetrics, statsmodels, scipy, pycocotools; degenerate input too.
 
 Where ours departs, the test says so and holds what ours gives.
 """

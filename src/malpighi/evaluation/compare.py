@@ -1,4 +1,4 @@
-"""Any number of runs side by side: paired by sample, tested, ranked, and told where they are not comparable."""
+"""Any number of runs side by side: paired by sample, tested, ranked, and told where they do not compare."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence

@@ -112,7 +112,7 @@ def samples_needed_graded(difference: float, deviation: float, aim: Aim = DEFAUL
     reach = _reach(aim)
     pairs = (reach * deviation / difference) ** 2 / _WILCOXON_EFFICIENCY
     # The normal quantile is too small for few pairs; the usual addition for Student's t.
-    return math.ceil((pairs + stats.norm.isf(aim.alpha / 2) ** 2 / 2) * aim.design_effect)
+    return math.ceil((pairs + float(stats.norm.isf(aim.alpha / 2)) ** 2 / 2) * aim.design_effect)
 
 
 def visible_right_wrong(samples: int, discordant: float, aim: Aim = DEFAULT) -> float | None:
@@ -139,7 +139,7 @@ def visible_right_wrong(samples: int, discordant: float, aim: Aim = DEFAULT) -> 
 
 
 def visible_graded(samples: int, deviation: float, aim: Aim = DEFAULT) -> float | None:
-    """The smallest mean difference of graded scores that so many samples can see; None for too few samples."""
+    """The smallest mean difference of graded scores that so many samples can see; None for too few."""
     left = samples / aim.design_effect - stats.norm.isf(aim.alpha / 2) ** 2 / 2
     if left <= 0 or deviation <= 0:
         return None
@@ -148,7 +148,7 @@ def visible_graded(samples: int, deviation: float, aim: Aim = DEFAULT) -> float 
 
 def _needed_discordant(lean: float, aim: Aim) -> float:
     """Discordant pairs to see that their shares differ by `lean`, 0 to 1, from a half each."""
-    level, miss = stats.norm.isf(aim.alpha / 2), stats.norm.isf(1 - aim.power)
+    level, miss = float(stats.norm.isf(aim.alpha / 2)), float(stats.norm.isf(1 - aim.power))
     plain = ((level + miss * math.sqrt(max(0.0, 1 - lean**2))) / lean) ** 2
     corrected = plain / 4 * (1 + math.sqrt(1 + 4 / (plain * lean))) ** 2
     # All pairs on one side: the two-sided exact p is 2^(1 - pairs).
@@ -179,7 +179,7 @@ def _discordant_pairs(samples: int, discordant: float) -> tuple[NDArray[np.int64
 
 @lru_cache(maxsize=64)
 def _critical(alpha: float, count: int) -> Floats:
-    """For 0, 1, ... pairs the most on the smaller side at which the exact test is significant; -1 for never."""
+    """For 0, 1, ... pairs the most on the smaller side with which the exact test is significant; -1: none."""
     pairs = np.arange(count)
     below = stats.binom.ppf(alpha / 2, pairs, 0.5)
     return np.asarray(np.where(2 * special.bdtr(below, pairs, 0.5) <= alpha, below, below - 1))

@@ -59,7 +59,7 @@ class ContextualMatcher:
 
         Args:
             folder: of the model and its tokenizer, as transformers saves them.
-            layer: whose vectors are compared; 1 is the first layer's, e.g. 9 for BERT base, 17 for RoBERTa large.
+            layer: whose vectors are compared, from 1; e.g. 9 for BERT base, 17 for RoBERTa large.
             baseline: CSV of the authors with the columns LAYER, P, R, F, by which figures are stretched so
                 that unrelated texts score about 0; None for plain cosines.
             batch_size: windows embedded at once.
