@@ -1,7 +1,7 @@
 """Scoring at scale: stored predictions of 72 exams, boxes, and the bootstrap, beside known libraries.
 
-Prints a table and, as last line, one JSON object of ratios measured in this run. torchmetrics is measured where
-it is installed. Usage: python benchmarks/evaluation.py [--quick]
+Prints tables and, as last line, one JSON object of ratios measured in this run. torchmetrics is measured
+where it is installed. Usage: python benchmarks/evaluation.py [--quick]
 """
 
 import argparse
@@ -47,7 +47,7 @@ from malpighi.records import (
     to_json,
 )
 
-# kind of exam -> (exams, share of all samples): roughly the 72 exams of SmartPath-R1, whose largest holds half.
+# kind of exam -> (exams, share of all samples): roughly the 72 of SmartPath-R1, whose largest holds half.
 KINDS = {
     "large": (1, 0.5),
     "class": (16, 0.37),
@@ -166,6 +166,7 @@ def make_images(count, boxes=40, seed=0):
         truth = np.concatenate([corner, corner + rng.integers(24, 64, (boxes, 2))], axis=1).astype(float)
         predicted = np.round(truth + rng.normal(0, 5, truth.shape))
         predicted[rng.random(boxes) < 0.2] += rng.integers(200, 400)
+        predicted[:, 2:] = np.maximum(predicted[:, 2:], predicted[:, :2] + 1)
         pairs.append((rng.permutation(predicted), truth))
     return pairs
 
@@ -288,9 +289,8 @@ def main():
     found = measure_boxes(5_000 // part) | measure_bootstrap(189_142)
     scored = measure_scoring(330_000 // part)
     print(f"{scored['rows']} stored predictions over {scored['exams']} exams: graded, tabulated, reported")
-    print(
-        f"  {scored['seconds']:.1f} s, of which the processor worked {scored['processor_seconds']:.1f} s; {scored['gib']:.2f} GiB at most"
-    )
+    busy = f"{scored['seconds']:.1f} s, the processor busy for {scored['processor_seconds']:.1f} s"
+    print(f"  {busy}, {scored['gib']:.2f} GiB at most")
     found |= {
         f"scoring_{name}": round(scored[name], 2) for name in ("rows", "seconds", "processor_seconds", "gib")
     }

@@ -1,7 +1,7 @@
 """Recall@k between images and captions, where every image of a caption is a hit.
 
 A query is answered if any of its partners is among the first k. Partners share a key, the id of the
-caption, so that twenty images under one caption are all right answers to it, and it is one of the right answers to each.
+caption: twenty images under one caption are all right answers to it, and it is a right answer to each.
 
 Shapes: Q queries, C candidates, E length of an embedding.
 """

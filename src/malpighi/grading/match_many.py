@@ -73,7 +73,7 @@ def detection_parts_many(
     """All figures of `match.detection_parts` for each image, and pooled over the images.
 
     Source: the pooled `coco` is COCO's average precision of boxes with one constant score.
-    Departs: no limit of 100 boxes an image.
+    Departs: no limit of 100 boxes an image; a reversed box is a false positive, where COCO passes it over.
 
     Args:
         predicted: I arrays boxes_n4, in list order.
