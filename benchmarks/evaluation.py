@@ -286,11 +286,12 @@ def main():
         score(arguments.score)
         return
     part = 10 if arguments.quick else 1
-    found = measure_boxes(5_000 // part) | measure_bootstrap(189_142)
+    # First, because a process starts with the peak memory of the one that starts it.
     scored = measure_scoring(330_000 // part)
     print(f"{scored['rows']} stored predictions over {scored['exams']} exams: graded, tabulated, reported")
     busy = f"{scored['seconds']:.1f} s, the processor busy for {scored['processor_seconds']:.1f} s"
     print(f"  {busy}, {scored['gib']:.2f} GiB at most")
+    found = measure_boxes(5_000 // part) | measure_bootstrap(189_142)
     found |= {
         f"scoring_{name}": round(scored[name], 2) for name in ("rows", "seconds", "processor_seconds", "gib")
     }
