@@ -4,9 +4,9 @@ Tiles of one patient resemble each other, so intervals that treat them as indepe
 interval here draws whole groups, or counts how many independent samples the groups are worth.
 
 In simulations (`tests/evaluation/test_coverage.py`) intervals of 95 % hold the truth in 93 to 97 % of the
-runs with 30 groups of one size, 60 of unequal and 100 of very unequal size. With 8 to 15 groups expect 90 to
-97 %; where nearly all answers are right (95 %) and samples of a group resemble each other strongly, about 90 %
-even with 60 groups.
+runs with 30 groups of one size, 60 of unequal and 100 of very unequal size. With 8 to 15 groups expect 90
+to 97 %; where nearly all answers are right (95 %) and samples of a group resemble each other strongly, about
+90 % even with 60 groups.
 
 Shapes: N samples, G groups, M columns that are summed per group, B bootstrap draws.
 """
