@@ -1,4 +1,4 @@
-"""What the probabilities of the options are worth: calibration, discrimination, and knowing when to be silent.
+"""What the probabilities of options are worth: calibration, discrimination, and knowing when to be silent.
 
 The answer judged here is the option of the highest probability (the first of several), which can differ from
 the one the model wrote; its probability is the confidence.

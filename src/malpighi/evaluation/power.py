@@ -7,11 +7,15 @@ independent one: 1 + (m - 1) ICC for groups of m samples with intra-class correl
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from scipy import stats
+from numpy.typing import NDArray
+from scipy import special, stats
 
 from malpighi.errors import ConfigError
+
+Floats = NDArray[np.float64]
 
 _WILCOXON_EFFICIENCY = 3 / math.pi  # of the signed-rank test for normal differences
 _FEW = 200  # discordant pairs up to which power is computed exactly
@@ -108,7 +112,7 @@ def samples_needed_graded(difference: float, deviation: float, aim: Aim = DEFAUL
     reach = _reach(aim)
     pairs = (reach * deviation / difference) ** 2 / _WILCOXON_EFFICIENCY
     # The normal quantile is too small for few pairs; the usual addition for Student's t.
-    return math.ceil((pairs + stats.norm.isf(aim.alpha / 2) ** 2 / 2) * aim.design_effect)
+    return math.ceil((pairs + float(stats.norm.isf(aim.alpha / 2)) ** 2 / 2) * aim.design_effect)
 
 
 def visible_right_wrong(samples: int, discordant: float, aim: Aim = DEFAULT) -> float | None:
@@ -128,14 +132,14 @@ def visible_right_wrong(samples: int, discordant: float, aim: Aim = DEFAULT) -> 
     if not _seen(1.0, worth, discordant, aim):
         return None
     low, high = 0.0, 1.0
-    for _ in range(30):
+    for _ in range(20):
         middle = (low + high) / 2
         low, high = (low, middle) if _seen(middle, worth, discordant, aim) else (middle, high)
     return high * discordant
 
 
 def visible_graded(samples: int, deviation: float, aim: Aim = DEFAULT) -> float | None:
-    """The smallest mean difference of graded scores that so many samples can see; None for too few samples."""
+    """The smallest mean difference of graded scores that so many samples can see; None for too few."""
     left = samples / aim.design_effect - stats.norm.isf(aim.alpha / 2) ** 2 / 2
     if left <= 0 or deviation <= 0:
         return None
@@ -144,7 +148,7 @@ def visible_graded(samples: int, deviation: float, aim: Aim = DEFAULT) -> float 
 
 def _needed_discordant(lean: float, aim: Aim) -> float:
     """Discordant pairs to see that their shares differ by `lean`, 0 to 1, from a half each."""
-    level, miss = stats.norm.isf(aim.alpha / 2), stats.norm.isf(1 - aim.power)
+    level, miss = float(stats.norm.isf(aim.alpha / 2)), float(stats.norm.isf(1 - aim.power))
     plain = ((level + miss * math.sqrt(max(0.0, 1 - lean**2))) / lean) ** 2
     corrected = plain / 4 * (1 + math.sqrt(1 + 4 / (plain * lean))) ** 2
     # All pairs on one side: the two-sided exact p is 2^(1 - pairs).
@@ -159,12 +163,26 @@ def _seen(lean: float, samples: float, discordant: float, aim: Aim) -> bool:
 
 def _exact_power(samples: int, lean: float, discordant: float, alpha: float) -> float:
     """Chance that the exact test is significant, over the numbers of discordant pairs that may come up."""
-    found = np.arange(stats.binom.isf(1e-10, samples, discordant) + 1)
-    below = stats.binom.ppf(alpha / 2, found, 0.5)
-    below = np.where(2 * stats.binom.cdf(below, found, 0.5) <= alpha, below, below - 1)
+    found, chances = _discordant_pairs(samples, discordant)
+    below = _critical(alpha, len(found))
     side = (1 + lean) / 2
-    seen = stats.binom.cdf(below, found, side) + stats.binom.cdf(below, found, 1 - side)
-    return float((stats.binom.pmf(found, samples, discordant) * np.where(below >= 0, seen, 0.0)).sum())
+    seen = special.bdtr(below, found, side) + special.bdtr(below, found, 1 - side)
+    return float((chances * np.where(below >= 0, seen, 0.0)).sum())
+
+
+@lru_cache(maxsize=64)
+def _discordant_pairs(samples: int, discordant: float) -> tuple[NDArray[np.int64], Floats]:
+    """Numbers of discordant pairs, 0 to all but the most unlikely, and their chances."""
+    found = np.arange(int(stats.binom.isf(1e-10, samples, discordant)) + 1)
+    return found, np.asarray(stats.binom.pmf(found, samples, discordant))
+
+
+@lru_cache(maxsize=64)
+def _critical(alpha: float, count: int) -> Floats:
+    """For 0, 1, ... pairs the most on the smaller side with which the exact test is significant; -1: none."""
+    pairs = np.arange(count)
+    below = stats.binom.ppf(alpha / 2, pairs, 0.5)
+    return np.asarray(np.where(2 * special.bdtr(below, pairs, 0.5) <= alpha, below, below - 1))
 
 
 def _reach(aim: Aim) -> float:

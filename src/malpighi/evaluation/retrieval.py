@@ -1,13 +1,13 @@
 """Recall@k between images and captions, where every image of a caption is a hit.
 
-A query is answered if any of its partners is among the first k. Partners share a key: the id of the caption,
-so that twenty images under one caption are all right answers to it, and it is one of the right answers to each.
+A query is answered if any of its partners is among the first k. Partners share a key, the id of the
+caption: twenty images under one caption are all right answers to it, and it is a right answer to each.
 
 Shapes: Q queries, C candidates, E length of an embedding.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -49,6 +49,14 @@ class Retrieval(msgspec.Struct, frozen=True):
 
     image_to_text: Recall
     text_to_image: Recall
+
+
+class _Tied(NamedTuple):
+    """Per query: strangers above its best partner, partners tied at that score, strangers tied with them."""
+
+    above: Floats
+    partners: Floats
+    strangers: Floats
 
 
 def retrieval(
@@ -132,26 +140,28 @@ def _recall(
     for part in _blocks(len(asked), len(offered)):
         scores = np.asarray(scores_of(part))
         if np.isnan(scores).any():
-            raise DataError(f"scores of queries {part.start} to {part.stop - 1} hold values that are no number")
+            raise DataError(
+                f"scores of queries {part.start} to {part.stop - 1} hold values that are no number"
+            )
         kept = partnered[part]
         counts = _tied(scores[kept], asked[part][kept], offered)
-        totals += [float(_hit(*counts, k, ties).sum()) for k in ks]
+        totals += [float(_hit(counts, k, ties).sum()) for k in ks]
     answered = int(partnered.sum())
     found = {k: float(total / answered) for k, total in zip(ks, totals, strict=True)}
     return Recall(found, answered, len(asked) - answered, len(offered))
 
 
-def _tied(scores: NDArray[np.floating], asked: NDArray[np.int64], offered: NDArray[np.int64]) -> tuple[Floats, ...]:
-    """Per query: strangers above its best partner, partners tied at that score, strangers tied with them."""
+def _tied(scores: NDArray[np.floating], asked: NDArray[np.int64], offered: NDArray[np.int64]) -> _Tied:
     partner = asked[:, None] == offered
     best = np.where(partner, scores, -np.inf).max(axis=1, keepdims=True)
     level = scores == best
     counts = ((scores > best).sum(axis=1), (level & partner).sum(axis=1), (level & ~partner).sum(axis=1))
-    return tuple(count.astype(float) for count in counts)
+    return _Tied(*(count.astype(float) for count in counts))
 
 
-def _hit(above: Floats, partners: Floats, strangers: Floats, k: int, ties: Ties) -> Floats:
+def _hit(tied: _Tied, k: int, ties: Ties) -> Floats:
     """Chance that a partner is among the first k."""
+    above, partners, strangers = tied
     places = k - above
     if ties == "worst":
         return (places > strangers).astype(float)

@@ -1,7 +1,7 @@
 """The predictions file: appended batch by batch, checked and cut back to whole batches when opened again."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self, TypeVar
@@ -43,6 +43,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     samples: str
     version: int = FORMAT_VERSION
+
+
+class _Named(msgspec.Struct):
+    """As much of a row as tells whose it is."""
+
+    model: str
 
 
 class RowFile:
@@ -113,10 +119,33 @@ def read_predictions(path: Path) -> list[Prediction]:
     Raises:
         UserError: the file is absent, or a line is not a prediction (the message names the line).
     """
+    return list(stream_predictions(path))
+
+
+def stream_predictions(path: Path) -> Iterator[Prediction]:
+    """The rows of a finished predictions file one by one, so that a large file needs no memory.
+
+    Raises:
+        UserError: as `read_predictions`.
+    """
     if not path.is_file():
         raise UserError(f"{path}: no such predictions file; run the examination that writes it first")
     with path.open("rb") as file:
-        return [_decode(line, Prediction, f"{path}, line {n}") for n, line in enumerate(file, 1)]
+        for number, line in enumerate(file, 1):
+            yield _decode(line, Prediction, f"{path}, line {number}")
+
+
+def models_in(path: Path) -> list[str]:
+    """The models that a predictions file holds rows of, in the order of their first row.
+
+    Raises:
+        UserError: as `read_predictions`.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such predictions file; run the examination that writes it first")
+    with path.open("rb") as file:
+        lines = (_decode(line, _Named, f"{path}, line {number}") for number, line in enumerate(file, 1))
+        return list(dict.fromkeys(line.model for line in lines))
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:

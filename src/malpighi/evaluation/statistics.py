@@ -3,8 +3,10 @@
 Tiles of one patient resemble each other, so intervals that treat them as independent are too narrow. Every
 interval here draws whole groups, or counts how many independent samples the groups are worth.
 
-In simulations (`tests/evaluation/test_coverage.py`) intervals of 95 % hold the truth in 93 to 97 % of the runs
-from about 30 groups of unequal size, or 15 of equal size; the docstrings say what is done for fewer.
+In simulations (`tests/evaluation/test_coverage.py`) intervals of 95 % hold the truth in 93 to 97 % of the
+runs with 30 groups of one size, 60 of unequal and 100 of very unequal size. With 8 to 15 groups expect 90
+to 97 %; where nearly all answers are right (95 %) and samples of a group resemble each other strongly, about
+90 % even with 60 groups.
 
 Shapes: N samples, G groups, M columns that are summed per group, B bootstrap draws.
 """
@@ -289,12 +291,10 @@ def matrix_interval(
         # Large groups are hardly ever alike; sorting them to find out would cost more than it saves.
         alike = len(cell) < 4 * count
         kinds = kinds_of(sums.astype(float)) if alike else Kinds(sums.astype(float), np.ones(count, np.int64))
-    return interval(
-        kinds, lambda totals: metric(totals.reshape(-1, *shape)), options, kinds.sums.sum(axis=1)
-    )
+    return interval(kinds, lambda totals: metric(totals.reshape(-1, *shape)), options, kinds.sums.sum(axis=1))
 
 
-def wilson(successes: float, n: int, level: float = 0.95) -> tuple[float, float]:
+def wilson(successes: float, n: float, level: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a proportion.
 
     Source: Wilson, Probable inference, the law of succession, and statistical inference, JASA 22 (1927).

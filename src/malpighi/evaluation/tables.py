@@ -15,6 +15,7 @@ from malpighi.errors import UserError
 from malpighi.evaluation import metrics
 from malpighi.evaluation.calibration import Calibration, calibration
 from malpighi.evaluation.cells import Cell, Cells, gather
+from malpighi.evaluation.detection import pooled_precisions
 from malpighi.evaluation.friedman import Friedman, friedman
 from malpighi.evaluation.majority import MODEL as MAJORITY
 from malpighi.evaluation.statistics import (
@@ -46,6 +47,7 @@ _PART_NAMES = {
     "ap_tie": "AP{} tie",
     "ap_emit": "AP{} list order",
     "ap_paper": "AP{} (paper)",
+    "ap_pooled": "AP{} of all boxes",
     "f1_": "F1 {}",
     "bleu4": "BLEU-4",
     "bleu4_paper": "BLEU-4 (paper)",
@@ -262,6 +264,7 @@ def _metrics(rows: Cell, groups: Sequence[str], options: Bootstrap) -> dict[str,
     elsewhere = ("task", metrics.CEILING, _score_part(rows))
     means = metrics.part_means(rows)
     found = {name: Estimate(value) for name, value in means.items() if name not in elsewhere}
+    found |= {name: Estimate(value) for name, value in pooled_precisions(rows).items()}
     classes = metrics.shared_options(rows)
     if classes is None:
         return found

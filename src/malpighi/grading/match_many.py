@@ -1,7 +1,7 @@
 """Detection figures of many images at once: the figures of `match.py`, about as fast as numpy allows.
 
-Overlaps are computed for padded stacks of images; what overlaps enough is sparse, and from there on the images
-lie side by side in one list of pairs that the matching of `match.py` walks through once per threshold.
+Overlaps are computed for padded stacks of images. What overlaps enough is sparse, so from there on all images
+share one list of pairs; pairs that compete with others go through the matching of `match.py`.
 
 Legend: I images; boxes_n4 as in `match.py`.
 """
@@ -56,6 +56,9 @@ class _Pairs(NamedTuple):
     truth: Counts
     iou: Floats
 
+    def where(self, kept: NDArray[np.bool_]) -> "_Pairs":
+        return _Pairs(self.predicted[kept], self.truth[kept], self.iou[kept])
+
 
 class _Hits(NamedTuple):
     """Predictions that found a truth: in turn (rising), and in the largest matching."""
@@ -70,7 +73,7 @@ def detection_parts_many(
     """All figures of `match.detection_parts` for each image, and pooled over the images.
 
     Source: the pooled `coco` is COCO's average precision of boxes with one constant score.
-    Departs: no limit of 100 boxes an image.
+    Departs: no limit of 100 boxes an image; a reversed box is a false positive, where COCO passes it over.
 
     Args:
         predicted: I arrays boxes_n4, in list order.
@@ -92,7 +95,7 @@ def detection_parts_many(
     pairs = _sorted(_pairs(predicted, truth, n_I, m_I, min(thresholds)))
     pooled: dict[float, Pooled] = {}
     for suffix, threshold in zip(match.suffixes(thresholds), thresholds, strict=True):
-        found = _matched(_Pairs(*(column[pairs.iou >= threshold] for column in pairs)))
+        found = _matched(pairs.where(pairs.iou >= threshold))
         _fill(parts, suffix, found, n_I, m_I)
         if m_I.sum():
             pooled[threshold] = _pool(found, int(n_I.sum()), int(m_I.sum()))
@@ -104,7 +107,7 @@ def _matched(near: _Pairs) -> _Hits:
     if not len(near.iou):
         return _Hits(near.predicted, near.predicted)
     alone = (np.bincount(near.predicted)[near.predicted] == 1) & (np.bincount(near.truth)[near.truth] == 1)
-    rest = match.matched(list(zip(*(column[~alone].tolist() for column in near), strict=True)))
+    rest = match.matched(list(zip(*(column.tolist() for column in near.where(~alone)), strict=True)))
     settled = near.predicted[alone]
     greedy, maximum = (np.concatenate([settled, np.array(some, np.int64)]) for some in rest)
     return _Hits(np.sort(greedy), maximum)
