@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from malpighi.evaluation.cases import boxes_of, case_of, spoken, truth_text
 from malpighi.evaluation.charts import gain_bar, heat_map, line_chart, picture
 from malpighi.evaluation.metrics import Confusion
-from malpighi.evaluation.report import DatasetRow, ReportInput, render, styles_of, write_report
+from malpighi.evaluation.report import DatasetRow, Panel, ReportInput, render, styles_of, write_report
 from malpighi.evaluation.statistics import Bootstrap, Estimate
 from malpighi.evaluation.tables import exam_confusions, results
 from malpighi.geometry import Box
@@ -180,6 +180,15 @@ def the_report(hostile: str = "", failures: int = 3) -> ReportInput:
             DatasetRow("invented regions", {"train": 100, "test": 44}, "CC-BY-4.0", "published folders"),
         ],
         results=table,
+        panels=[
+            Panel(
+                "leakage",
+                "Leakage",
+                f"Test samples that training has seen. {hostile}",
+                [{"exam": f"invented/bethesda{hostile}", "share": 0.0312, "pairs": 2}],
+                [f"2 pairs lie on both sides. {hostile}"],
+            )
+        ],
         curves={
             "supervised": [
                 {"step": s, "loss": 1.9 * math.exp(-s / 60) + 0.2 + 0.03 * math.sin(s)} for s in steps
@@ -238,7 +247,7 @@ def test_page_loads_nothing_from_anywhere(page):
     loads = seen(page)
     assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & set(loads.tags)
     assert loads.addresses
-    assert all(re.match(r"#[a-z]+$|data:image/png;base64,", address) for address in loads.addresses)
+    assert all(re.match(r"#[a-z0-9-]+$|data:image/png;base64,", address) for address in loads.addresses)
     style = page[page.index("<style>") : page.index("</style>")]
     assert "url(" not in style
     assert "@import" not in style
@@ -250,7 +259,7 @@ def test_hostile_text_is_shown_and_never_becomes_markup(page):
     plain, loads = seen(page), seen(hostile)
     assert set(loads.tags) == set(plain.tags)
     assert loads.handlers == []
-    assert all(re.match(r"#[a-z]+$|data:image/png;base64,", address) for address in loads.addresses)
+    assert all(re.match(r"#[a-z0-9-]+$|data:image/png;base64,", address) for address in loads.addresses)
     assert HOSTILE not in hostile
     assert hostile.count("&lt;script src=https://evil.example/x.js&gt;") > 20
 
@@ -268,9 +277,36 @@ def test_page_says_what_it_must(page):
         assert words in page
     for mark in ("✓ right", "✗ wrong", "◐ partly right", "⚠ unread: no answer"):
         assert mark in page
-    links = re.findall(r'<a href="#(\w+)"', page)
-    assert len(links) == 10
-    assert all(f'<section id="{link}">' in page for link in links)
+    links = re.findall(r'<a href="#([\w-]+)"', page)
+    assert {
+        "plan",
+        "data",
+        "results",
+        "comparisons",
+        "leakage",
+        "curves",
+        "task-1",
+        "task-3",
+        "task-1-2",
+    } <= set(links)
+    assert all(page.count(f'id="{link}"') == 1 for link in links)
+
+
+def test_every_exam_has_a_page_with_its_errors_first(page):
+    tasks = page.split('<section class="task" id="task-')[1:]
+    assert [task.split("<h2>")[1].split("<")[0] for task in tasks] == [
+        "invented/bethesda",
+        "invented/mitoses",
+        "invented/open",
+    ]
+    for task in tasks:
+        assert 'class="forest"' in task
+        articles = task.split("<article")[1:]
+        wrong = ["✓ right" not in article.split("reinforced")[-1] for article in articles]
+        assert wrong == sorted(wrong, reverse=True)
+    assert tasks[0].count("confusion matrix") == 2
+    assert 'class="ranks"' in page
+    assert 'class="radars"' not in page, "a radar needs three exams of a kind"
 
 
 def test_the_ceiling_of_masks_is_told_where_there_is_one(page):

@@ -61,6 +61,10 @@ class Case(NamedTuple):
     boxed: bool
     replies: tuple[Reply, ...]
 
+    def missed_by(self, model: str) -> bool:
+        """Whether a model answered it, and not right."""
+        return any(reply.model == model and reply.mark != "right" for reply in self.replies)
+
 
 def case_of(
     sample: Sample, image: Image.Image, rows: Iterable[Prediction], styles: Mapping[str, str]

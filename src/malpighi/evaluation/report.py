@@ -17,6 +17,7 @@ from malpighi.durable import mending, replacing
 from malpighi.evaluation.cases import Case
 from malpighi.evaluation.charts import gain_bar, heat_map, line_chart
 from malpighi.evaluation.metrics import Confusion
+from malpighi.evaluation.overview_charts import forest, radar, rank_plot, reliability_chart
 from malpighi.evaluation.statistics import Estimate
 from malpighi.evaluation.tables import ExamRow, Results, metric_label, pairs_of
 from malpighi.records import Failure
@@ -48,6 +49,36 @@ class DatasetRow:
 
 
 @dataclass(frozen=True)
+class Panel:
+    """A table of its own section.
+
+    Attributes:
+        name: its anchor, e.g. `leakage`.
+        title: its heading.
+        note: a sentence on how to read it.
+        rows: column -> value; numbers are set to three decimals.
+        warnings: what a reader must not miss.
+    """
+
+    name: str
+    title: str
+    note: str = ""
+    rows: Sequence[Mapping[str, object]] = ()
+    warnings: Sequence[str] = ()
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns, in the order they are met."""
+        return list(dict.fromkeys(column for row in self.rows for column in row))
+
+    @property
+    def numbers(self) -> set[str]:
+        """Columns that hold numbers alone."""
+        found = {column: [row[column] for row in self.rows if column in row] for column in self.columns}
+        return {name for name, values in found.items() if all(map(_is_number, values))}
+
+
+@dataclass(frozen=True)
 class ReportInput:
     """What the report shows; empty parts are left out of the page.
 
@@ -57,9 +88,10 @@ class ReportInput:
         plan: the stages, one mapping of column to text each, same columns in all.
         datasets: what was learnt from and asked.
         results: tables and comparisons.
+        panels: further tables: leakage, controls, published numbers beside these.
         curves: stage -> logged rows such as `{"step": 10, "loss": 0.7, "reward": 0.4}`.
         confusions: (exam, model) -> matrix, in the order shown.
-        cases: the sheet of samples.
+        cases: samples with their answers; each exam shows its own, errors of the last model first.
         failures: items set aside, of data and of examination.
         environment: name -> version or value.
     """
@@ -69,6 +101,7 @@ class ReportInput:
     summary: str = ""
     plan: Sequence[Mapping[str, Any]] = ()
     datasets: Sequence[DatasetRow] = ()
+    panels: Sequence[Panel] = ()
     curves: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     confusions: Mapping[tuple[str, str], Confusion] = field(default_factory=dict)
     cases: Sequence[Case] = ()
@@ -76,18 +109,32 @@ class ReportInput:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-class Detail(NamedTuple):
-    """The table of one task kind.
+class Task(NamedTuple):
+    """The page of one exam.
 
     Attributes:
-        task: the kind.
+        exam: its name.
+        anchor: its place on the page.
+        kind: of its questions.
+        rows: one per model.
         metrics: names of the metric columns.
-        rows: its exams and models.
+        forest: paired differences in this exam; empty for none.
+        maps: (model, confusion matrix).
+        calibrations: one drawing per model whose probabilities are known.
+        cases: samples, errors first.
+        errors: how many of the cases the last model did not answer right.
     """
 
-    task: str
-    metrics: list[str]
+    exam: str
+    anchor: str
+    kind: str
     rows: list[ExamRow]
+    metrics: list[str]
+    forest: Markup
+    maps: list[tuple[str, Markup]]
+    calibrations: list[Markup]
+    cases: list[Case]
+    errors: int
 
 
 def write_report(report: ReportInput, path: Path) -> None:
@@ -108,7 +155,7 @@ def render(report: ReportInput) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(num=_num, span=_span, signed=_signed, p=_p, label=metric_label)
+    environment.filters.update(num=_num, span=_span, signed=_signed, p=_p, shown=_shown, label=metric_label)
     styles = styles_of(report.results.models)
     found = {(row.exam, row.model): row for row in report.results.rows}
     reach = max((_reach(row.difference.estimate) for row in report.results.comparisons), default=0.0)
@@ -118,9 +165,10 @@ def render(report: ReportInput) -> str:
         styles=styles,
         exams=list(dict.fromkeys(row.exam for row in report.results.rows)),
         found=found,
-        details=_details(report.results),
+        tasks=_tasks(report, styles),
+        ranks=rank_plot(report.results.friedman, styles) if report.results.friedman else None,
+        radars=_radars(report.results, styles),
         charts=_charts(report.curves, styles),
-        heat_maps=[(exam, model, heat_map(matrix)) for (exam, model), matrix in report.confusions.items()],
         pairs=pairs_of(report.results.comparisons),
         overall=[row for row in report.results.comparisons if row.scope == "overall"],
         gain_bar=lambda estimate: gain_bar(estimate, reach),
@@ -138,12 +186,47 @@ def styles_of(models: Sequence[str]) -> dict[str, str]:
     return {model: f"s{place % _COLOURS}" for place, model in enumerate(models)}
 
 
-def _details(results: Results) -> list[Detail]:
-    details = []
-    for task in dict.fromkeys(row.task for row in results.rows):
-        rows = [row for row in results.rows if row.task is task]
-        details.append(Detail(str(task), list(dict.fromkeys(name for r in rows for name in r.metrics)), rows))
-    return details
+def _tasks(report: ReportInput, styles: Mapping[str, str]) -> list[Task]:
+    exams: dict[str, list[ExamRow]] = {}
+    for row in report.results.rows:
+        exams.setdefault(row.exam, []).append(row)
+    return [_task(report, styles, number, rows) for number, rows in enumerate(exams.values(), 1)]
+
+
+def _task(report: ReportInput, styles: Mapping[str, str], number: int, rows: list[ExamRow]) -> Task:
+    exam, last = rows[0].exam, report.results.models[-1]
+    compared = [row for row in report.results.comparisons if (row.scope, row.name) == ("exam", exam)]
+    matrices = ((model, found) for (where, model), found in report.confusions.items() if where == exam)
+    cases = sorted((case for case in report.cases if case.exam == exam), key=lambda c: not c.missed_by(last))
+    return Task(
+        exam=exam,
+        anchor=f"task-{number}",
+        kind=str(rows[0].task),
+        rows=rows,
+        metrics=list(dict.fromkeys(name for row in rows for name in row.metrics)),
+        forest=forest(compared),
+        maps=[(model, heat_map(matrix)) for model, matrix in matrices],
+        calibrations=[
+            reliability_chart(row.calibration, row.model, styles[row.model])
+            for row in rows
+            if row.calibration
+        ],
+        cases=cases,
+        errors=sum(case.missed_by(last) for case in cases),
+    )
+
+
+def _radars(results: Results, styles: Mapping[str, str]) -> list[Markup]:
+    """One per task kind, over the exams that all models took."""
+    scores: dict[str, dict[str, dict[str, float]]] = {}
+    for row in results.rows:
+        scores.setdefault(str(row.task), {}).setdefault(row.exam, {})[row.model] = row.score.value
+    drawn = []
+    for kind, exams in scores.items():
+        shared = {exam: found for exam, found in exams.items() if len(found) == len(results.models)}
+        series = {model: [found[model] for found in shared.values()] for model in results.models}
+        drawn.append(radar(kind, list(shared), series, styles))
+    return [chart for chart in drawn if chart]
 
 
 def _charts(
@@ -185,3 +268,13 @@ def _signed(value: float) -> str:
 
 def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _is_number(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}".replace("-", "−") if isinstance(value, float) else str(value)

@@ -161,7 +161,7 @@ class Report(Settings, frozen=True, kw_only=True, tag="report"):
 
     Attributes:
         evaluation: the stage whose predictions are reported.
-        shown: sample pictures on the sheet, per exam.
+        shown: sample pictures per exam that the last model got wrong; as many again of those it got right.
         draws: bootstrap draws.
         pairs: models to test, (before, after); none tests each model with the next, the first and the
             classifier with the last.

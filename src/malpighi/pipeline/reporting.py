@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from malpighi.evaluation.cases import Case, case_of
+from malpighi.evaluation.exports import write_tables
 from malpighi.evaluation.majority import MODEL as MAJORITY
 from malpighi.evaluation.report import DatasetRow, ReportInput, styles_of, write_report
 from malpighi.evaluation.rows import read_predictions
@@ -21,10 +22,12 @@ from malpighi.pixels import decode_image
 from malpighi.records import Failure, Prediction, Sample
 
 RESULTS = "results.json"
+TABLES = "tables"
+"""Folder of the run that holds every table as CSV and LaTeX."""
 
 
 def run_report(context: Context, stage: Report, work: Path) -> StageResult:
-    """Tables as JSON in the stage's folder, and `report.html` in the run folder."""
+    """Tables as JSON in the stage's folder; `report.html` and `tables/` in the run folder."""
     evaluation = context.recipe.stages[stage.evaluation]
     assert isinstance(evaluation, Evaluate)
     rows = predictions(context.folder, evaluation)
@@ -33,6 +36,7 @@ def run_report(context: Context, stage: Report, work: Path) -> StageResult:
     table = results(rows, pairs, Bootstrap(draws=stage.draws, seed=context.recipe.seed))
     context.tell(1, 3, "tables")
     (work / RESULTS).write_text(json.dumps(to_dict(table)))
+    write_tables(table, context.folder.root / TABLES)
     cases = _cases(context, stage, rows, table)
     context.tell(2, 3, "pictures")
     write_report(_page(context, table, rows, cases), context.folder.report)
@@ -148,7 +152,7 @@ def _curves(recipe: Recipe, folder: RunFolder) -> dict[str, list[dict[str, float
 
 
 def _cases(context: Context, stage: Report, rows: list[Prediction], table: Results) -> list[Case]:
-    """`shown` samples per exam, drawn by the run's seed."""
+    """Per exam `shown` samples that the last model did not answer right and `shown` others, drawn by seed."""
     samples = {sample.id: sample for sample in context.corpus.samples()}
     rng = np.random.default_rng(context.recipe.seed)
     exams: dict[str, list[str]] = {}
@@ -159,7 +163,13 @@ def _cases(context: Context, stage: Report, rows: list[Prediction], table: Resul
     by_sample: dict[str, list[Prediction]] = {}
     for row in rows:
         by_sample.setdefault(row.sample, []).append(row)
-    chosen = [key for exam in sorted(exams) for key in rng.permutation(exams[exam])[: stage.shown].tolist()]
+    last = {row.sample: row.grade for row in rows if row.model == table.models[-1]}
+    chosen = []
+    for exam in sorted(exams):
+        drawn = rng.permutation(exams[exam]).tolist()
+        missed = [key for key in drawn if last[key].score < 1]
+        right = [key for key in drawn if last[key].score >= 1]
+        chosen += [*missed[: stage.shown], *right[: stage.shown]]
     styles = styles_of(table.models)
     return [case_of(samples[key], _image(context, samples[key]), by_sample[key], styles) for key in chosen]
 
