@@ -259,6 +259,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         adapter: LoRA adapter used; "" for none.
         seed: sampling seed; 0 for greedy decoding.
         looks: what the model asked to see more closely before it answered, in order.
+        chances: probability of each option of the sample, in order, where the engine can tell; () where not.
     """
 
     model: str
@@ -275,6 +276,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     adapter: str = ""
     seed: int = 0
     looks: tuple[Look, ...] = ()
+    chances: tuple[float, ...] = ()
 
 
 def option_label(index: int) -> str:

@@ -230,6 +230,7 @@ def _row(
         adapter=(completion.adapter if completion else "") or options.adapter,
         seed=options.sampling.seed,
         looks=completion.looks if completion else (),
+        chances=completion.chances if completion else (),
     )
 
 

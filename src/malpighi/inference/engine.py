@@ -50,6 +50,7 @@ class Completion(msgspec.Struct, frozen=True):
         error: why, where `finish` is `error`.
         adapter: the LoRA adapter that answered; "" for none.
         looks: what the model asked to see more closely on the way to this answer; see `zoom.py`.
+        chances: probability of each option of the sample, in order, where the engine can tell; () where not.
     """
 
     text: str
@@ -58,6 +59,7 @@ class Completion(msgspec.Struct, frozen=True):
     error: str = ""
     adapter: str = ""
     looks: tuple[Look, ...] = ()
+    chances: tuple[float, ...] = ()
 
 
 class Engine(Protocol):
