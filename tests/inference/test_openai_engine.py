@@ -216,7 +216,12 @@ def test_waits_double_are_scattered_and_bounded():
 
 @pytest.mark.parametrize(
     ("header", "least", "most"),
-    [("2", 2, 2), ("1.5", 1.5, 1.5), ("Fri, 01 Jan 2100 00:00:00 GMT", 1e8, 1e10), ("Thu, 01 Jan 1970 00:00:00 GMT", 0, 0)],
+    [
+        ("2", 2, 2),
+        ("1.5", 1.5, 1.5),
+        ("Fri, 01 Jan 2100 00:00:00 GMT", 1e8, 1e10),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0, 0),
+    ],
 )
 def test_what_a_busy_server_asks_for(header, least, most):
     read = read_reply(Reply(429, header, b"slow down"))
