@@ -13,7 +13,16 @@ HEAVY = {"torch", "torchvision", "transformers", "timm", "trl", "peft", "acceler
 TORCH_ROOMS = ("malpighi.models", "malpighi.training", "malpighi.pipeline", "malpighi.recipes")
 TORCH_FILES = tuple(
     f"malpighi.inference.{name}"
-    for name in ("transformers_engine", "option_likelihood", "encoders", "tile_features", "slide_answer")
+    for name in (
+        "transformers_engine",
+        "drawing",
+        "chat_model",
+        "chat_engine",
+        "option_likelihood",
+        "encoders",
+        "tile_features",
+        "slide_answer",
+    )
 )
 
 
