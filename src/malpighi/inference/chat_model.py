@@ -89,15 +89,15 @@ class ChatModel:
             images: list[dict[str, Any]] = [{"type": "image"} for _ in prompt.images_before(index)]
             messages.append({"role": role, "content": [*images, {"type": "text", "text": words}]})
         text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        # Templates of "thinking" checkpoints open the thought themselves; a completion would lack its first tag.
+        # Templates of "thinking" checkpoints open the thought themselves; a completion would lack that tag.
         return str(text).removesuffix("<think>\n")
 
     def tiles(self, prompt: Prompt) -> int:
         """Tiles that an image of a prompt may be cut into; prompts of one batch have the same number."""
         if not self.family.tiles or not prompt.images:
             return 1
-        side = self.processor.image_processor.size["height"]
-        return max(1, min(round(image.width * image.height / side**2) for image in prompt.images))
+        side = int(self.processor.image_processor.size["height"])
+        return max(1, min(image.width * image.height // side**2 for image in prompt.images))
 
     def encode(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> Batch:
         """A batch, padded on the left, on the model's device.
@@ -180,7 +180,7 @@ def chat_family_in(folder: Path) -> ChatFamily:
         raise DataError(f"{path} is not a model configuration in JSON: {error}") from error
     if found not in CHAT_FAMILIES:
         raise DataError(
-            f"{path} describes a model of type '{found}', whose boxes, system prompt and pixel budget are not "
+            f"{path} describes a model of type '{found}', whose boxes, system prompt and pixels are not "
             f"declared; known types: {', '.join(CHAT_FAMILIES)}. Serve it (vLLM) and examine the server"
         )
     return CHAT_FAMILIES[found]

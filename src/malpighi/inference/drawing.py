@@ -24,6 +24,7 @@ class GumbelNoise(LogitsProcessor):
         self._temperature = temperature
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Scores (B, V) whose largest entries are the draws."""
         uniform_bv = torch.stack(
             [torch.rand(scores.shape[1], generator=stream, dtype=torch.float64) for stream in self._streams]
         )
