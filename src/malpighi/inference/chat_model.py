@@ -165,22 +165,31 @@ class ChatModel:
         return [vocabulary[token] for token in tokens if token in vocabulary]
 
 
-def chat_family_in(folder: Path) -> ChatFamily:
-    """The family of the checkpoint in a folder, from its `config.json`.
+def model_type_in(folder: Path) -> str:
+    """The `model_type` of the checkpoint in a folder.
 
     Raises:
-        DataError: no such folder, no readable configuration, or a model of an unknown family.
+        DataError: no such folder, or no readable configuration.
     """
     path = folder / "config.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8")).get("model_type")
+        return str(json.loads(path.read_text(encoding="utf-8")).get("model_type"))
     except OSError as error:
         raise DataError(f"{folder} holds no config.json, so it is no saved model") from error
     except (ValueError, AttributeError) as error:
         raise DataError(f"{path} is not a model configuration in JSON: {error}") from error
+
+
+def chat_family_in(folder: Path) -> ChatFamily:
+    """The family of the checkpoint in a folder, from its `config.json`.
+
+    Raises:
+        DataError: as `model_type_in`, or a model of an unknown family.
+    """
+    found = model_type_in(folder)
     if found not in CHAT_FAMILIES:
         raise DataError(
-            f"{path} describes a model of type '{found}', whose boxes, system prompt and pixels are not "
+            f"{folder} describes a model of type '{found}', whose boxes, system prompt and pixels are not "
             f"declared; known types: {', '.join(CHAT_FAMILIES)}. Serve it (vLLM) and examine the server"
         )
     return CHAT_FAMILIES[found]

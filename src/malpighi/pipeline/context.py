@@ -26,7 +26,7 @@ SLIDES = "slides"
 Tell = Callable[[int, int, str], None]
 
 
-def _unheard(done: int, total: int, text: str) -> None:
+def unheard(done: int, total: int, text: str) -> None:
     """Says nothing."""
 
 
@@ -54,7 +54,7 @@ class Context:
     """
 
     def __init__(
-        self, recipe: Recipe, folder: RunFolder, name: str, tell: Tell = _unheard, workers: int = 1
+        self, recipe: Recipe, folder: RunFolder, name: str, tell: Tell = unheard, workers: int = 1
     ) -> None:
         self.recipe = recipe
         self.folder = folder

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,11 +11,11 @@ from pathlib import Path
 from malpighi.config import digest
 from malpighi.errors import ConfigError, DataError, UserError
 from malpighi.inference.chat_engine import ChatEngine
-from malpighi.inference.chat_model import chat_family_in, load_chat
-from malpighi.inference.engine import Completion, Engine, Sampling
+from malpighi.inference.chat_model import chat_family_in, load_chat, model_type_in
+from malpighi.inference.engine import Completion, Engine, Sampling, Streaming
 from malpighi.inference.openai_engine import OpenAIEngine, Server, Spent
 from malpighi.inference.option_chances import WithChances
-from malpighi.inference.request_cache import CacheReport, Cached
+from malpighi.inference.request_cache import Cached, CacheReport
 from malpighi.inference.scripted_engine import ScriptedEngine
 from malpighi.inference.transformers_engine import TransformersEngine
 from malpighi.models.families import ANY, FAMILIES
@@ -118,6 +118,14 @@ class _Late:
         """The answers, in the order of the prompts."""
         return self._make().generate(prompts, sampling)
 
+    def each(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
+        """The answers as they arrive, where the engine hands them over one by one."""
+        engine = self._make()
+        if isinstance(engine, Streaming):
+            yield from engine.each(prompts, sampling)
+        else:
+            yield from enumerate(engine.generate(prompts, sampling))
+
 
 def open_examinee(model: str, settings: ExamSettings) -> Examinee:
     """The model that a name means.
@@ -144,7 +152,7 @@ def _weights(folder: Path, settings: ExamSettings) -> Examinee:
             f"http://localhost:8000/v1#model, or {SCRIPTED}{ECHO}"
         )
     family = chat_family_in(folder).facts
-    kind = "trained" if family.name in FAMILIES and not _is_moe(folder) else "chat"
+    kind = "trained" if model_type_in(folder) in FAMILIES else "chat"
     size = settings.batch_size or 8
 
     def make() -> Engine:
@@ -156,7 +164,7 @@ def _weights(folder: Path, settings: ExamSettings) -> Examinee:
     style = settings.prompt or _trained_style(folder) or _own_style(family.name)
     if style.facts.frame is not family.frame:
         raise ConfigError(
-            f"{folder} is a {family.name} model, whose boxes are in frame '{family.frame}', but prompt.family "
+            f"{folder} is a {family.name} model, whose boxes are in frame '{family.frame}'; prompt.family "
             f"is {style.family}; set prompt.family={family.name}"
         )
     name = folder.resolve().parent.name if folder.resolve().name == "model" else folder.resolve().name
@@ -167,7 +175,9 @@ def _weights(folder: Path, settings: ExamSettings) -> Examinee:
 def _served(address: str, settings: ExamSettings) -> Examinee:
     base_url, _, model = address.partition("#")
     if not model:
-        raise ConfigError(f"{address} names no model; write {base_url}#NAME, as the server's /models lists it")
+        raise ConfigError(
+            f"{address} names no model; write {base_url}#NAME, as the server's /models lists it"
+        )
     asked = settings.endpoint
     server = Server(
         base_url,
@@ -229,10 +239,6 @@ def _trained_style(folder: Path) -> PromptStyle | None:
         return RunFolder(here.parents[2]).recipe().prompt
     except UserError:
         return None
-
-
-def _is_moe(folder: Path) -> bool:
-    return "_moe" in (folder / "config.json").read_text(encoding="utf-8").partition('"model_type"')[2][:40]
 
 
 def _named(settings: ExamSettings, name: str) -> str:
