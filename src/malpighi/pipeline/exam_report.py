@@ -66,9 +66,12 @@ class Written(NamedTuple):
 def write_exam(page: ExamPage, failures: Sequence[Failure]) -> Written:
     """Write the majority's rows, the tables, the failures and `report.html`, of all models in the folder."""
     folder, name = page.out / "predictions", page.examinee.name
-    constant = majority_predictions(training(page.material), page.samples, page.grade_image)
-    write_predictions(folder / f"{MAJORITY}.jsonl", constant)
     rows = [row for path in _files(folder, name) for row in read_predictions(path)]
+    answered = {row.sample for row in rows}  # of any model in the folder: they may have taken other exams
+    asked = [sample for sample in page.material.samples if sample.id in answered]
+    constant = majority_predictions(training(page.material), asked, page.grade_image)
+    write_predictions(folder / f"{MAJORITY}.jsonl", constant)
+    rows = [*constant, *rows]
     bootstrap = Bootstrap(draws=page.settings.draws, seed=page.settings.seed)
     found = results(rows, _pairs({row.model for row in rows}, name), bootstrap)
     controls = controls_of(name, rows, bootstrap) if page.settings.controls else None
@@ -94,11 +97,12 @@ def write_exam(page: ExamPage, failures: Sequence[Failure]) -> Written:
 
 
 def _files(folder: Path, name: str) -> list[Path]:
-    """The majority's rows, then those of other models, then those of the model at hand with its controls."""
+    """The rows of other models, then those of the model at hand with its controls."""
     last = [name, *(control_name(name, control) for control in CONTROLS)]
-    other = sorted(p for p in folder.glob("*.jsonl") if not p.name.endswith(".failures.jsonl"))
-    rank = {MAJORITY: -1} | {model: place + 1 for place, model in enumerate(last)}
-    return sorted(other, key=lambda path: rank.get(path.name.removesuffix(".jsonl"), 0))
+    aside = (".failures.jsonl", f"{MAJORITY}.jsonl")
+    there = sorted(path for path in folder.glob("*.jsonl") if not path.name.endswith(aside))
+    rank = {model: place + 1 for place, model in enumerate(last)}
+    return sorted(there, key=lambda path: rank.get(path.name.removesuffix(".jsonl"), 0))
 
 
 def _pairs(models: set[str], name: str) -> list[tuple[str, str]]:
