@@ -1,9 +1,12 @@
+import json
 from dataclasses import replace
 
+import msgspec
 import pytest
 import torch
 
 from malpighi.errors import DataError
+from malpighi.evaluation.rows import read_predictions
 from malpighi.inference.chat_engine import ChatEngine
 from malpighi.inference.chat_model import load_chat
 from malpighi.inference.engine import Completion, Sampling, failed
@@ -11,7 +14,11 @@ from malpighi.inference.option_chances import WithChances
 from malpighi.inference.option_likelihood import answer_chances
 from malpighi.inference.transformers_engine import TransformersEngine
 from malpighi.models.prompt import option_texts
-from malpighi.records import Choice
+from malpighi.pipeline.exam_settings import ExamSettings
+from malpighi.pipeline.examining import examine
+from malpighi.pipeline.marking import Store
+from malpighi.pipeline.material import Material
+from malpighi.records import Choice, Split
 
 GREEDY = Sampling(max_new_tokens=4)
 
@@ -102,3 +109,20 @@ def test_chat_models_tell_them(asked, chat_folder):
     for prompt, completion in zip(asked[1], done, strict=True):
         assert len(completion.chances) == len(prompt.answers)
         assert sum(completion.chances) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("family", ["internvl", "paligemma"])
+def test_a_chat_model_takes_an_exam_with_chances(asked, chat_folder, family, tmp_path, untouched_process):
+    mini, _ = asked
+    samples = [s for s in mini.samples if isinstance(s.answer, Choice)][:5]
+    samples = [msgspec.structs.replace(sample, split=Split.TEST) for sample in samples]
+    material = Material(samples, Store(mini.pictures._load_bytes, mini.masks.__getitem__))
+    settings = ExamSettings(
+        with_chances=True, max_new_tokens=4, batch_size=2, draws=50, shown=1, controls=("blank",)
+    )
+    run = examine(str(chat_folder(family)), material, tmp_path, settings)
+    rows = read_predictions(run.predictions[family])
+    assert run.failures == []
+    assert [sum(row.chances) for row in rows] == pytest.approx([1] * 5)
+    record = json.loads((tmp_path / "exam.json").read_text())["models"][family]
+    assert (record["kind"], record["prompt"]["family"]) == ("chat", family)

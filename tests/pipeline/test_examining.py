@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from malpighi.config import override
 from malpighi.corpus import Corpus, blob_of
 from malpighi.errors import ConfigError, DataError, UserError
 from malpighi.evaluation.rows import read_predictions
@@ -255,8 +256,8 @@ def test_weights_of_a_trained_family_with_chances(miniatures, tmp_path, untouche
     record = json.loads((tmp_path / "exam.json").read_text())["models"][mini.folder.name]
     assert record["kind"] == "trained"
     assert msgspec.convert(record["prompt"], PromptStyle) == mini.pictures.style
+    other = msgspec.structs.replace(settings, prompt=PromptStyle(family="qwen2_5_vl"))
     with pytest.raises(ConfigError, match=r"set prompt\.family=qwen3_vl"):
-        other = msgspec.structs.replace(settings, prompt=PromptStyle(family="qwen2_5_vl"))
         examine(str(mini.folder), material, tmp_path / "other", other)
 
 
@@ -279,10 +280,20 @@ def test_senseless_settings_are_refused(corpus, tmp_path):
         ExamSettings(workers=0)
     with pytest.raises(ConfigError, match="tells no option chances"):
         examine("scripted:A", corpus, tmp_path, msgspec.structs.replace(SETTINGS, with_chances=True))
+    found = Corpus.open(corpus)
+    material = Material(found.samples(), Store(found.image_bytes, found.mask))
     with pytest.raises(ConfigError, match="workers share a corpus"):
-        found = Corpus.open(corpus)
-        material = Material(found.samples(), Store(found.image_bytes, found.mask))
         examine("scripted:A", material, tmp_path, msgspec.structs.replace(SETTINGS, workers=2))
+
+
+def test_settings_can_be_overridden_by_name():
+    changed = override(
+        ExamSettings(),
+        ["exams=[a/*, b]", "endpoint.family=qwen3_vl", "prompt={family: qwen3_vl, system: smartpath}"],
+    )
+    assert changed.exams == ("a/*", "b")
+    assert changed.endpoint.family == "qwen3_vl"
+    assert changed.prompt == PromptStyle(family="qwen3_vl", system="smartpath")
 
 
 @pytest.mark.slow
