@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 FLOORS = {
     **dict.fromkeys(("malpighi", "errors"), 0),  # the package's own name and version; what all may raise
-    **dict.fromkeys(("geometry", "resolution", "config", "durable", "lifetime", "pixels"), 1),
+    **dict.fromkeys(("geometry", "resolution", "config", "durable", "lifetime", "pixels", "claims"), 1),
     **dict.fromkeys(("records", "corpus", "guidelines"), 2),
     **dict.fromkeys(("models", "slides", "grading"), 3),
     **dict.fromkeys(("inference", "datasets", "phantom"), 4),

@@ -66,10 +66,12 @@ def test_the_whole_image_is_the_whole_image_in_every_frame(view, start, end):
         (Frame.IMAGE, (50, 25, 100, 75)),
         (Frame.RESIZED, (28, 14, 56, 42)),
         (Frame.RELATIVE1000, (250, 250, 500, 750)),
+        (Frame.RELATIVE1, (0.25, 0.25, 0.5, 0.75)),
+        (Frame.BINS1024, (256, 256, 512, 768)),
         (Frame.SLIDE, (1100, 2050, 1200, 2150)),
     ],
 )
-def test_one_box_in_four_frames(frame, corners):
+def test_one_box_in_six_frames(frame, corners):
     box = Box(50.0, 25.0, 100.0, 75.0)
     assert close(FULL.convert(box, frame), Box(*corners, frame), FULL)
     assert close(FULL.convert(Box(*corners, frame), Frame.IMAGE), box, FULL)
@@ -104,6 +106,33 @@ def test_spoken_numbers_lie_in_the_image_and_come_back_within_half_a_unit(data, 
         slack = 0.5 if meant.corners[high] - meant.corners[low] >= unit else 1.5
         for edge in (low, high):
             assert abs(back.corners[edge] - meant.corners[edge]) <= slack * unit * (1 + 1e-9) + 1e-9
+
+
+@settings(max_examples=500)
+@given(st.data(), VIEWS, st.sampled_from([Frame.RELATIVE1, Frame.BINS1024]))
+@example(None, View((20, 1000)), Frame.RELATIVE1)
+@example(None, View((20, 1000)), Frame.BINS1024)
+@example(Box(0.0, 1.0, 1.0, 1.125), View((1, 1)), Frame.BINS1024)
+def test_decimals_and_bins_come_back_within_two_units(data, view, frame):
+    if isinstance(data, Box):
+        box = data
+    elif data is None:
+        box = Box(view.image_size[0] - 0.3, 3.3, view.image_size[0] + 0.0, 3.4)
+    else:
+        box = data.draw(boxes_in(view, Frame.IMAGE, beyond=0.2))
+    said = view.spoken(box, frame)
+    unit, last = (0.001, 1.0) if frame is Frame.RELATIVE1 else (1, 1023)
+    assert all(0 <= number <= last for number in said)
+    assert all(abs(number / unit - round(number / unit)) < 1e-6 for number in said)
+    if box.area > 0:
+        assert said[0] < said[2]
+        assert said[1] < said[3]
+    meant, back = view.clip(box), view.convert(Box(*said, frame), Frame.IMAGE)
+    for place, (was, now) in enumerate(zip(meant.corners, back.corners, strict=True)):
+        extent = view.extent(frame)[place % 2]
+        # Half a unit of rounding and one where an edge keeps area; two where that meets the last bin.
+        slack = 1.5 if frame is Frame.RELATIVE1 else 2.0
+        assert abs(was - now) <= slack * unit * view.image_size[place % 2] / extent * (1 + 1e-9) + 1e-9
 
 
 @settings(max_examples=300)

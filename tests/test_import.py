@@ -15,11 +15,15 @@ TORCH_FILES = tuple(
     f"malpighi.inference.{name}"
     for name in (
         "transformers_engine",
+        "drawing",
+        "chat_model",
+        "chat_engine",
         "option_likelihood",
         "encoders",
         "tile_features",
         "slide_answer",
         "contextual_match",
+        "dual_encoder",
     )
 )
 

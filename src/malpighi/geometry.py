@@ -4,9 +4,10 @@ Conventions everywhere: a size is (width, height), a point is (x, y), an array i
 half-open rectangle x0 <= x < x1, y0 <= y < y1 in the continuous plane of its frame, so a one-pixel box has
 area 1.
 
-Four frames hang together: `slide` (level-0 pixels), `image` (pixels of the image as stored), `resized`
-(pixels of the image as the model's processor resized it; Qwen2.5-VL speaks this) and `relative1000` (0 to
-1000 of the image's width and height; Qwen3-VL speaks this).
+Six frames hang together: `slide` (level-0 pixels), `image` (pixels of the image as stored), `resized`
+(pixels of the image as the model's processor resized it; Qwen2.5-VL speaks this), and three relative to the
+image's width and height: `relative1000` (0 to 1000; Qwen2-VL, Qwen3-VL and InternVL speak this), `relative1`
+(0 to 1; LLaVA) and `bins1024` (1,024 bins, the last of them 1023; PaliGemma's location tokens).
 """
 
 import math
@@ -29,6 +30,11 @@ class Frame(StrEnum):
     IMAGE = "image"
     RESIZED = "resized"
     RELATIVE1000 = "relative1000"
+    RELATIVE1 = "relative1"
+    BINS1024 = "bins1024"
+
+
+_RELATIVE: dict[Frame, float] = {Frame.RELATIVE1000: 1000.0, Frame.RELATIVE1: 1.0, Frame.BINS1024: 1024.0}
 
 
 class Box(msgspec.Struct, frozen=True):
@@ -121,8 +127,8 @@ class View(msgspec.Struct, frozen=True):
         """
         if frame is Frame.IMAGE:
             return (float(self.image_size[0]), float(self.image_size[1]))
-        if frame is Frame.RELATIVE1000:
-            return (1000.0, 1000.0)
+        if frame in _RELATIVE:
+            return (_RELATIVE[frame], _RELATIVE[frame])
         if frame is Frame.RESIZED and self.resized_size is not None:
             return (float(self.resized_size[0]), float(self.resized_size[1]))
         if frame is Frame.SLIDE and self.region is not None:
@@ -174,17 +180,31 @@ class View(msgspec.Struct, frozen=True):
             box.frame,
         )
 
-    def spoken(self, box: Box, frame: Frame) -> tuple[int, int, int, int]:
-        """The four integers that a model of this frame writes for `box`: converted, clipped, rounded.
+    def spoken(self, box: Box, frame: Frame) -> tuple[float, float, float, float]:
+        """The four numbers that a model of this frame writes for `box`: converted, clipped, rounded.
 
-        A box with area keeps area: an edge that rounds onto its opposite moves out by one, inside the image.
+        They are integers, in `relative1` thousandths; there is no bin 1024, so the far edge of an image is
+        bin 1023. A box with area keeps area: an edge that rounds onto its opposite moves out by one, inside
+        the image.
+
+        Example:
+            >>> View((200, 100)).spoken(Box(50, 25, 200, 75), Frame.RELATIVE1)
+            (0.25, 0.25, 1.0, 0.75)
+            >>> View((200, 100)).spoken(Box(50, 25, 200, 75), Frame.BINS1024)
+            (256, 256, 1023, 768)
         """
+        if frame is Frame.RELATIVE1:
+            x0, y0, x1, y1 = self.spoken(box, Frame.RELATIVE1000)
+            return (x0 / 1000, y0 / 1000, x1 / 1000, y1 / 1000)
+        last = 1023 if frame is Frame.BINS1024 else None
         x0, y0, x1, y1 = (_round(v) for v in self.clip(self.convert(box, frame)).corners)
+        if last is not None:
+            x0, y0, x1, y1 = (min(v, last) for v in (x0, y0, x1, y1))
         width, height = self.extent(frame)
         left, top = self._origin(frame)
         if box.area > 0:
-            x0, x1 = _widen(x0, x1, _round(left), _round(left + width))
-            y0, y1 = _widen(y0, y1, _round(top), _round(top + height))
+            x0, x1 = _widen(x0, x1, _round(left), last or _round(left + width))
+            y0, y1 = _widen(y0, y1, _round(top), last or _round(top + height))
         return (x0, y0, x1, y1)
 
     def _origin(self, frame: Frame) -> tuple[float, float]:

@@ -319,7 +319,7 @@ def _patches(
     result: Any, corpus: Path, settings: Any, which: _Which, how: _How
 ) -> tuple[dict[str, int], list[Failure]]:
     """Put the tiles of all finished slides into a corpus; one process at a time."""
-    from malpighi.slides.claims import Claims
+    from malpighi.claims import Claims
     from malpighi.slides.patches import add_patches
     from malpighi.slides.tile_slide import TABLE
 

@@ -13,7 +13,8 @@ from PIL import Image
 from malpighi.errors import ConfigError, UserError
 from malpighi.geometry import View
 from malpighi.inference.engine import Completion, Sampling
-from malpighi.inference.openai_engine import OpenAIEngine, Server, messages
+from malpighi.inference.openai_engine import OpenAIEngine, Server, Spent, messages
+from malpighi.inference.openai_reply import Reply, Retry, read_reply, wait_before
 from malpighi.models.prompt import Prompt
 from malpighi.records import Turn
 
@@ -24,7 +25,10 @@ def chat(text, reason="stop", tokens=2, **message):
 
 
 class Loopback:
-    """Gives scripted answers: (status, JSON or raw text[, headers]), or "hang"; the last one repeats."""
+    """Gives scripted answers; the last one repeats.
+
+    An answer is (status, JSON or raw text[, headers]), or a fault: "hang", "at once", "mid-body", "trickle".
+    """
 
     def __init__(self):
         self.script = [chat("ok")]
@@ -62,6 +66,9 @@ class Loopback:
         if answer == "hang":
             self.release.wait(5)
             answer = chat("too late")
+        if answer in ("mid-body", "at once", "trickle"):
+            self.break_off(handler, answer)
+            return
         status, content, *headers = answer
         data = content.encode() if isinstance(content, str) else json.dumps(content).encode()
         try:
@@ -72,6 +79,24 @@ class Loopback:
             handler.wfile.write(data)
         except OSError:
             pass  # the client gave up, which is what some of these tests are about
+        with self._lock:
+            self._busy -= 1
+
+    def break_off(self, handler, how):
+        """Half of a reply and no more; or byte by byte, for longer than anyone waits."""
+        handler.close_connection = True
+        if how != "at once":
+            handler.send_response(200)
+            handler.send_header("Content-Length", "1000")
+            handler.end_headers()
+            handler.wfile.write(b'{"choices": [{"mess')
+        for _ in range(40 if how == "trickle" else 0):
+            if self.release.wait(0.05):
+                break
+            try:
+                handler.wfile.write(b" ")
+            except OSError:
+                break
         with self._lock:
             self._busy -= 1
 
@@ -178,9 +203,35 @@ def test_retry_after_is_respected(loopback):
     assert time.monotonic() - start >= 1.0
 
 
-def test_waits_double_and_are_bounded(loopback):
-    asked = engine(loopback, backoff=1.0)._wait
-    assert [asked(OSError(), attempt) for attempt in (1, 2, 3, 30)] == [1.0, 2.0, 4.0, 60.0]
+def test_waits_double_are_scattered_and_bounded():
+    for attempt, most in ((1, 1.0), (2, 2.0), (3, 4.0), (30, 60.0)):
+        waits = {wait_before(Retry("busy"), attempt, 1.0) for _ in range(200)}
+        assert len(waits) > 100
+        assert most / 2 <= min(waits) < 0.6 * most
+        assert 0.9 * most < max(waits) <= most
+    asked = [wait_before(Retry("busy", wait=7.0), 1, 1.0) for _ in range(50)]
+    assert 7.0 <= min(asked) <= max(asked) <= 7.5
+    assert wait_before(Retry("busy", wait=1e9), 1, 1.0) == 60.0
+
+
+@pytest.mark.parametrize(
+    ("header", "least", "most"),
+    [
+        ("2", 2, 2),
+        ("1.5", 1.5, 1.5),
+        ("Fri, 01 Jan 2100 00:00:00 GMT", 1e8, 1e10),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0, 0),
+    ],
+)
+def test_what_a_busy_server_asks_for(header, least, most):
+    read = read_reply(Reply(429, header, b"slow down"))
+    assert isinstance(read, Retry)
+    assert least <= read.wait <= most
+
+
+@pytest.mark.parametrize("header", ["", "soon", "-3", "nan", "1e9", "1.2.3"])
+def test_a_senseless_retry_after_is_no_wait(header):
+    assert read_reply(Reply(429, header, b"")).wait is None
 
 
 def test_a_server_that_stays_broken_costs_that_prompt_only(loopback):
@@ -218,6 +269,7 @@ def test_timeouts_are_retried_and_then_reported(loopback):
         "{not json",
         "[]",
         {"choices": []},
+        {"choices": [{"message": {"content": "a"}}, {"message": {"content": "b"}}]},
         {"choices": [{}]},
         {"choices": [{"message": None}]},
         {"choices": "x"},
@@ -227,12 +279,74 @@ def test_timeouts_are_retried_and_then_reported(loopback):
         {"error": "x"},
     ],
 )
-def test_replies_that_are_no_completions_are_errors(loopback, content):
+def test_replies_that_are_no_completions_are_asked_for_again_and_then_errors(loopback, content):
     loopback.script = [(200, content), chat("ok")]
-    asked = engine(loopback, concurrency=1)
-    done = asked.generate([ask(), ask()], GREEDY)
+    assert engine(loopback).generate([ask()], GREEDY) == [Completion("ok", 2)]
+    loopback.script = [(200, content)] * 3 + [chat("ok")]
+    done = engine(loopback, concurrency=1).generate([ask(), ask()], GREEDY)
     assert [completion.finish for completion in done] == ["error", "stop"]
     assert "not a chat completion" in done[0].error
+    assert "after 3 tries" in done[0].error
+    assert len(loopback.bodies) == 6
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [(chat(None), "no content"), (chat(None, refusal="I cannot help."), "refused")],
+)
+def test_an_empty_message_or_a_refusal_is_asked_for_again_and_then_an_error(loopback, answer, reason):
+    loopback.script = [answer, chat("ok")]
+    assert engine(loopback).generate([ask()], GREEDY) == [Completion("ok", 2)]
+    loopback.script = [answer]
+    done = engine(loopback).generate([ask()], GREEDY)[0]
+    assert (done.finish, len(loopback.bodies)) == ("error", 5)
+    assert reason in done.error
+
+
+@pytest.mark.parametrize("cut", ["mid-body", "at once"])
+def test_a_reply_that_is_cut_off_is_asked_for_again(loopback, cut):
+    loopback.script = [cut, chat("ok")]
+    assert engine(loopback).generate([ask()], GREEDY) == [Completion("ok", 2)]
+    loopback.script = [cut]
+    done = engine(loopback).generate([ask()], GREEDY)[0]
+    assert done.finish == "error"
+    assert "RemoteProtocolError after 3 tries" in done.error
+
+
+def test_a_reply_that_trickles_counts_as_hanging(loopback):
+    loopback.script = ["trickle"]
+    start = time.monotonic()
+    done = engine(loopback, timeout=0.3, attempts=2).generate([ask()], GREEDY)[0]
+    assert "ReadTimeout after 2 tries" in done.error
+    assert time.monotonic() - start < 4
+
+
+def test_what_was_used_is_counted_with_failed_tries(loopback):
+    used = {"usage": {"prompt_tokens": 30, "completion_tokens": 4}}
+    good = chat("ok")[1] | used
+    loopback.script = [(500, "busy"), (200, used), (200, good)]
+    asked = engine(loopback)
+    asked.generate([ask()], GREEDY)
+    assert asked.spent == Spent(3, 60, 8)
+
+
+def test_completions_arrive_one_by_one(loopback):
+    def slowly(body):
+        time.sleep(0.15 if body["messages"][-1]["content"] == "0" else 0.0)
+        return chat(body["messages"][-1]["content"])
+
+    loopback.script = [slowly]
+    arrived = list(engine(loopback, concurrency=3).each([ask(str(i)) for i in range(3)], GREEDY))
+    assert arrived[-1] == (0, Completion("0", 2))
+    assert sorted((index, completion.text) for index, completion in arrived) == [(0, "0"), (1, "1"), (2, "2")]
+
+
+@pytest.mark.parametrize("code", ["model_not_found", "invalid_api_key", "insufficient_quota"])
+def test_errors_that_all_prompts_would_meet_end_the_run_whatever_their_status(loopback, code):
+    loopback.script = [(400, {"error": {"code": code, "message": "no"}})]
+    with pytest.raises(UserError, match=code):
+        engine(loopback, concurrency=1).generate([ask(str(i)) for i in range(40)], GREEDY)
+    assert len(loopback.bodies) < 5
 
 
 @pytest.mark.parametrize(
@@ -240,7 +354,8 @@ def test_replies_that_are_no_completions_are_errors(loopback, content):
     [
         (chat("a b", "length"), Completion("a b", 2, "length")),
         (chat("a", None), Completion("a", 2, "stop")),
-        (chat(None), Completion("", 2, "stop")),
+        (chat(""), Completion("", 2, "stop")),
+        (chat(None, "length", reasoning="why"), Completion("<think>why</think>", 2, "length")),
         (chat("a", usage_missing=1), Completion("a", 2, "stop")),
         (
             chat("<answer>b</answer>", reasoning_content="why"),

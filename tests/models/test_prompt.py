@@ -282,7 +282,7 @@ def test_targets_refuse_what_cannot_be_said(sample, views, message):
 
 def test_styles_refuse_unknown_names_and_senseless_budgets():
     with pytest.raises(ConfigError, match="qwen3_vl"):
-        PromptStyle(family="llava")
+        PromptStyle(family="blip")
     with pytest.raises(ConfigError, match="patho_r1"):
         PromptStyle(family="qwen3_vl", system="polite")
     with pytest.raises(ConfigError, match="always thinks"):

@@ -10,7 +10,6 @@ from malpighi.corpus import Corpus
 from malpighi.evaluation.tables import results
 from malpighi.grading.grade import Reading
 from malpighi.pipeline.context import Context
-from malpighi.pipeline.evaluating import _grade_image
 from malpighi.pipeline.folder import RunFolder
 from malpighi.pipeline.recipe import with_settings
 from malpighi.recipes.mini import mini
@@ -43,9 +42,9 @@ def right(sample):
 def test_the_right_boxes_reach_the_ceiling(folder, segmenter):
     context = context_of(folder, segmenter)
     for sample in outlined(context):
-        verdict = _grade_image(context)(sample, right(sample))
+        verdict = context.marker.grade_image(sample, right(sample))
         assert verdict.score == verdict.parts["dice_ceiling"] == context.ceiling(sample)
-        nothing = _grade_image(context)(sample, "[]")
+        nothing = context.marker.grade_image(sample, "[]")
         assert (nothing.score, nothing.parts["dice_ceiling"]) == (0.0, verdict.score)
 
 
@@ -58,7 +57,7 @@ def test_looking_at_the_picture_beats_filling(folder):
 def test_a_wrong_box_stays_wrong(folder):
     context = context_of(folder, "classical")
     for sample in outlined(context):
-        assert _grade_image(context)(sample, "[[0, 0, 9, 9]]").score < 0.3
+        assert context.marker.grade_image(sample, "[[0, 0, 9, 9]]").score < 0.3
 
 
 @pytest.mark.parametrize("segmenter", ["boxes", "classical"])
@@ -79,7 +78,7 @@ def test_a_sam_of_the_recipe_encodes_a_picture_once_for_all_completions(folder, 
     assert context.segmenter is context_of(folder, sam_folder).segmenter, "loaded once per process"
     samples = outlined(context)[:2]
     verdicts = [
-        _grade_image(context)(sample, text)
+        context.marker.grade_image(sample, text)
         for sample in samples
         for text in (right(sample), "[[5, 5, 60, 60], [30, 20, 70, 90]]", "[]", "nowhere")
     ]
@@ -107,7 +106,7 @@ def test_the_tables_tell_the_ceiling_of_the_rows(folder):
     rows = [
         Prediction(
             model=model, exam=sample.exam, sample=sample.id, group=sample.group, task=sample.task, text=text,
-            grade=_grade_image(context)(sample, text), truth=[],
+            grade=context.marker.grade_image(sample, text), truth=[],
         )
         for sample in samples
         for model, text in (("right", right(sample)), ("unread", "somewhere"))

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from malpighi.claims import Claims
 from malpighi.errors import ConfigError, DataError, UserError
-from malpighi.slides.claims import Claims
 from malpighi.slides.job import JobSettings, run_job, slide_id
 
 

@@ -113,10 +113,10 @@ def evaluate(
     Returns:
         All rows, the failures, and how many rows were kept and written.
     """
-    _refuse_repeats(samples)
+    refuse_repeats(samples)
     size = options.batch_size
     examiner = _Examiner(engine, prompt_of, grade_of, options)
-    with RowFile.open(out, _settings(samples, options), _keys(samples, options), size) as rows:
+    with RowFile.open(out, settings_of(samples, options), _keys(samples, options), size) as rows:
         kept = len(rows.predictions)
         if kept:
             log.info("%s: %d of %d rows are there already and are kept", out, kept, len(samples))
@@ -239,7 +239,8 @@ def _batches(samples: Sequence[Sample], first: int, size: int) -> Iterator[Seque
         yield samples[start : start + size]
 
 
-def _settings(samples: Sequence[Sample], options: EvaluateOptions) -> Settings:
+def settings_of(samples: Sequence[Sample], options: EvaluateOptions) -> Settings:
+    """What a predictions file of these samples is begun with."""
     digest = hashlib.sha256()
     for sample in samples:
         digest.update(to_json(sample) + b"\n")
@@ -259,7 +260,12 @@ def _keys(samples: Sequence[Sample], options: EvaluateOptions) -> list[tuple[str
     return [(options.model, sample.id) for sample in samples]
 
 
-def _refuse_repeats(samples: Sequence[Sample]) -> None:
+def refuse_repeats(samples: Sequence[Sample]) -> None:
+    """Refuse samples of which two have one id: a predictions file could not tell them apart.
+
+    Raises:
+        DataError: naming the id.
+    """
     seen: set[str] = set()
     for sample in samples:
         if sample.id in seen:

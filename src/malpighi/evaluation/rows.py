@@ -154,6 +154,43 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
     _replace(path, b"".join(to_json(row) + b"\n" for row in predictions))
 
 
+def rows_in(path: Path) -> int:
+    """Number of whole lines of a predictions file; 0 where there is none."""
+    try:
+        with path.open("rb") as file:
+            return sum(line.endswith(b"\n") for line in file)
+    except FileNotFoundError:
+        return 0
+
+
+def refuse_others(out: Path, settings: Settings) -> None:
+    """Refuse to go on with a file that was begun with other settings; one that is not there is no such file.
+
+    Raises:
+        UserError: naming what differs.
+    """
+    if not rows_in(out):
+        return
+    path = _beside(out, ".settings.json")
+    if path.is_file():
+        _refuse_changes(out, _decode(path.read_bytes(), Settings, str(path)), settings)
+
+
+def gather(parts: Sequence[Path], out: Path) -> None:
+    """Put finished predictions files together in one, with their failures, in the order given.
+
+    The rows appear last and at once, so where they are, all of it is.
+
+    Raises:
+        UserError: a part is missing, or the folder cannot be written.
+    """
+    with mending(out.parent):
+        for ending in (".failures.jsonl", ""):
+            with replacing(_beside(out, ending)) as file:
+                for part in parts:
+                    file.write(_beside(part, ending).read_bytes())
+
+
 def _whole_lines(out: Path, keys: Sequence[tuple[str, str]]) -> list[bytes]:
     if not out.exists():
         return []
@@ -201,18 +238,21 @@ def _check_keys(found: Sequence[Prediction], keys: Sequence[tuple[str, str]], ou
 def _check_settings(out: Path, settings: Settings, *, begun: bool) -> None:
     path = _beside(out, ".settings.json")
     if begun and path.is_file():
-        before = _decode(path.read_bytes(), Settings, str(path))
-        changes = [
-            f"{name} was {getattr(before, name)!r}, now {getattr(settings, name)!r}"
-            for name in settings.__struct_fields__
-            if getattr(before, name) != getattr(settings, name)
-        ]
-        if changes:
-            raise UserError(
-                f"{out} was begun with other settings ({'; '.join(changes)}); "
-                "name another file, or delete this one"
-            )
+        _refuse_changes(out, _decode(path.read_bytes(), Settings, str(path)), settings)
     _replace(path, to_json(settings) + b"\n")
+
+
+def _refuse_changes(out: Path, before: Settings, settings: Settings) -> None:
+    changes = [
+        f"{name} was {getattr(before, name)!r}, now {getattr(settings, name)!r}"
+        for name in settings.__struct_fields__
+        if getattr(before, name) != getattr(settings, name)
+    ]
+    if changes:
+        raise UserError(
+            f"{out} was begun with other settings ({'; '.join(changes)}); "
+            "name another file, or delete this one"
+        )
 
 
 def _cut(out: Path, size: int) -> None:

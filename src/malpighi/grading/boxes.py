@@ -31,6 +31,8 @@ _GROUP = re.compile(
     r"|\{(?P<object>[^{}\[\]()<>]*)\}",
     re.IGNORECASE,
 )
+# PaliGemma writes a box as four location tokens, y before x.
+_LOCATIONS = re.compile(r"<loc(\d{4})>\s?<loc(\d{4})>\s?<loc(\d{4})>\s?<loc(\d{4})>")
 _FIELD = re.compile(
     r"[\"']?(?P<name>[a-z][a-z0-9_ -]{0,9})[\"']?\s{0,3}[:=]\s{0,3}[\"']?(?P<value>[^,;\"']{1,40})",
     re.IGNORECASE,
@@ -66,10 +68,12 @@ def read_boxes(text: str) -> BoxReading:
     Example:
         >>> read_boxes('Two cells: [{"bbox_2d": [1, 2, 3, 4]}, {"bbox_2d": [5, 6, 7, 8.5]}]').corners
         ((1.0, 2.0, 3.0, 4.0), (5.0, 6.0, 7.0, 8.5))
+        >>> read_boxes("<loc0100><loc0200><loc0300><loc0400> nucleus").corners
+        ((200.0, 100.0, 400.0, 300.0),)
         >>> read_boxes("[]").status.value
         'ok'
     """
-    text = _last_fence(plain_text(text)).strip()
+    text = _last_fence(_LOCATIONS.sub(r"[\2, \1, \4, \3]", plain_text(text))).strip()
     entries = _entries(text)
     good = [entry for entry in entries if entry is not None]
     if good:

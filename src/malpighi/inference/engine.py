@@ -6,8 +6,8 @@ completion with `finish="error"` and the others go on; what concerns every promp
 is a `UserError`.
 """
 
-from collections.abc import Sequence
-from typing import Literal, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -72,6 +72,15 @@ class Engine(Protocol):
         Raises:
             UserError: nothing can be generated at all, e.g. the server cannot be reached.
         """
+        ...
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """An engine that hands over each completion as soon as it has it."""
+
+    def each(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
+        """Every prompt's index with its completion, in the order of arrival; raises as `generate`."""
         ...
 
 

@@ -2,24 +2,25 @@
 
 import base64
 import io
+import ssl
+import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import httpx
 from PIL import Image
 
 from malpighi.errors import ConfigError, UserError
-from malpighi.inference.engine import Completion, Finish, Sampling, failed
+from malpighi.inference.engine import Completion, Sampling, failed
+from malpighi.inference.openai_reply import Answer, Fatal, Reply, Retry, read_reply, wait_before
 from malpighi.models.prompt import Prompt
 
-_PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
-"""Answers of a server that is busy or starting: worth another try."""
-
-_LONGEST_WAIT = 60.0
-"""Seconds; also bounds what a server asks for in Retry-After."""
+_MOST_BYTES = 64 * 2**20
+"""Of one reply: no completion is as long, and an endless one must not fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,9 @@ class Server:
         model: the name under which the server offers the model.
         api_key: sent as a bearer token; "" for none. Never shown and never stored.
         concurrency: requests under way at once.
-        timeout: seconds without an answer after which a request counts as failed.
+        timeout: seconds after which a request without its whole reply counts as failed.
         attempts: tries per request, the first included.
-        backoff: seconds before the second try; doubles with each further one.
+        backoff: seconds before the second try, at most; doubles with each further one.
     """
 
     base_url: str
@@ -60,8 +61,20 @@ class Server:
             )
 
 
+class Spent(NamedTuple):
+    """What a server was asked and says it has used: requests with their retries, and tokens."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
 class OpenAIEngine:
     """Sends each prompt as one chat request, images as PNG, several requests at once.
+
+    What may pass (a busy or failing server, a reply that is cut off or no completion, no reply in time) is
+    tried again with growing waits, at most `attempts` times in all; then it is that prompt's failure. A wrong
+    key, an unknown model or a spent quota concerns every prompt and ends the call at once.
 
     A server resizes images by its own processor settings. Ours already have the sides it wants, so it leaves
     them alone, unless they have fewer pixels than its lower bound (3,136 in Qwen2.5-VL's published settings,
@@ -74,6 +87,18 @@ class OpenAIEngine:
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self._spent = Spent()
+        self._guard = threading.Lock()
+
+    @cached_property
+    def _trust(self) -> ssl.SSLContext:
+        """The certificates that are trusted; reading them takes a tenth of a second, once."""
+        return httpx.create_ssl_context()
+
+    @property
+    def spent(self) -> Spent:
+        """Used since the engine was made, failed tries included."""
+        return self._spent
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
         """One completion per prompt, in order; see `Engine`.
@@ -81,77 +106,109 @@ class OpenAIEngine:
         Raises:
             UserError: the server cannot be reached, refuses the key, or does not know the model.
         """
-        if not prompts:
-            return []
-        headers = {"Authorization": f"Bearer {self._server.api_key}"} if self._server.api_key else {}
-        workers = min(self._server.concurrency, len(prompts))
-        with (
-            httpx.Client(headers=headers, timeout=self._server.timeout) as client,
-            ThreadPoolExecutor(workers) as pool,
-        ):
-            futures = [pool.submit(self._one, client, prompt, sampling) for prompt in prompts]
-            try:
-                return [future.result() for future in futures]
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        done = dict(self.each(prompts, sampling))
+        return [done[index] for index in range(len(prompts))]
 
-    def _one(self, client: httpx.Client, prompt: Prompt, sampling: Sampling) -> Completion:
+    def each(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
+        """Every prompt's index with its completion, as they arrive; raises as `generate`."""
+        if not prompts:
+            return
+        headers = {"Authorization": f"Bearer {self._server.api_key}"} if self._server.api_key else {}
+        stop = threading.Event()
+        pool = ThreadPoolExecutor(min(self._server.concurrency, len(prompts)))
+        with httpx.Client(headers=headers, timeout=self._server.timeout, verify=self._trust) as client:
+            call = _Call(client, self._server, stop, self._count)
+            futures = {
+                pool.submit(call.complete, prompt, sampling): index for index, prompt in enumerate(prompts)
+            }
+            try:
+                for future in as_completed(futures):
+                    yield futures[future], future.result()
+            finally:
+                stop.set()  # nobody waits for another try; what is under way ends with its own timeout
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def _count(self, answer: Answer | Retry | Fatal) -> None:
+        with self._guard:
+            was = self._spent
+            self._spent = Spent(
+                was.requests + 1,
+                was.prompt_tokens + answer.prompt_tokens,
+                was.completion_tokens + answer.completion_tokens,
+            )
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What the threads of one call share."""
+
+    client: httpx.Client
+    server: Server
+    stop: threading.Event
+    count: Callable[[Answer | Retry | Fatal], None]
+
+    def complete(self, prompt: Prompt, sampling: Sampling) -> Completion:
+        """The completion of one prompt, after as many tries as it takes and may take."""
         body = {
-            "model": self._server.model,
+            "model": self.server.model,
             "messages": messages(prompt),
             "max_tokens": sampling.max_new_tokens,
             "temperature": sampling.temperature,
             "seed": sampling.seed,
         }
-        for attempt in range(1, self._server.attempts + 1):
-            reply = self._post(client, body)
-            if isinstance(reply, httpx.Response) and reply.status_code not in _PASSING:
-                return self._read(reply)
-            if attempt < self._server.attempts:
-                time.sleep(self._wait(reply, attempt))
-        return self._given_up(reply)
+        attempt = 0
+        while not self.stop.is_set():
+            attempt += 1
+            reply = self._post(body)
+            read = read_reply(reply)
+            self.count(read)
+            if isinstance(read, Answer):
+                return read.completion
+            if isinstance(read, Fatal):
+                where = f"{self.server.base_url} (model '{self.server.model}')"
+                raise UserError(f"{where} {read.reason}")
+            if attempt == self.server.attempts:
+                return self._given_up(reply, read)
+            self.stop.wait(wait_before(read, attempt, self.server.backoff))
+        return failed("the call was ended before this prompt was answered")
 
-    def _post(self, client: httpx.Client, body: dict[str, Any]) -> httpx.Response | httpx.TransportError:
-        url = f"{self._server.base_url.rstrip('/')}/chat/completions"
+    def _post(self, body: dict[str, Any]) -> Reply | httpx.TransportError:
+        """The reply as far as it came within the timeout; httpx alone bounds only the silence in between."""
+        url = f"{self.server.base_url.rstrip('/')}/chat/completions"
+        clock = _Deadline(self.server.timeout)
         try:
-            return client.post(url, json=body)
+            with self.client.stream("POST", url, json=body) as response:
+                data = bytearray()
+                for piece in response.iter_bytes():
+                    data += piece
+                    clock.check(len(data))
+            return Reply(response.status_code, response.headers.get("retry-after", ""), bytes(data))
         except httpx.TransportError as error:
             return error
+        except httpx.DecodingError as error:  # a compressed body that is damaged
+            return httpx.ReadError(str(error))
 
-    def _wait(self, reply: httpx.Response | httpx.TransportError, attempt: int) -> float:
-        """Seconds before the next try: what the server asks for, else doubling."""
-        asked = reply.headers.get("retry-after", "") if isinstance(reply, httpx.Response) else ""
-        if asked.isdigit():
-            return min(float(asked), _LONGEST_WAIT)
-        return min(self._server.backoff * 2.0 ** (attempt - 1), _LONGEST_WAIT)
-
-    def _given_up(self, reply: httpx.Response | httpx.TransportError) -> Completion:
-        tries = f"after {self._server.attempts} tries"
-        if isinstance(reply, httpx.Response):
-            return failed(f"the server answered {reply.status_code} {tries}: {reply.text[:200]}")
+    def _given_up(self, reply: Reply | httpx.TransportError, read: Retry) -> Completion:
+        tries = f"after {self.server.attempts} tries"
         if isinstance(reply, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol):
             raise UserError(
-                f"cannot reach {self._server.base_url} {tries}: {reply}; start the server or mend base_url"
+                f"cannot reach {self.server.base_url} {tries}: {reply}; start the server or mend base_url"
             )
-        return failed(f"{type(reply).__name__} {tries}: {reply}")
+        return failed(f"{read.reason} {tries}{': ' if read.detail else ''}{read.detail}")
 
-    def _read(self, reply: httpx.Response) -> Completion:
-        where = f"{self._server.base_url} (model '{self._server.model}')"
-        if reply.status_code in (401, 403):
-            raise UserError(f"{where} refuses the API key ({reply.status_code}); check the key")
-        if reply.status_code == 404:
-            raise UserError(
-                f"{where} was not found (404): {reply.text[:200]}; check that base_url ends in /v1 and that "
-                "the server offers a model of that name"
-            )
-        if not reply.is_success:
-            return failed(f"the server answered {reply.status_code}: {reply.text[:200]}")
-        try:
-            return _completion(reply.json())
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            reason = f"{type(error).__name__}: {error}"
-            return failed(f"the server's reply is not a chat completion ({reason}): {reply.text[:200]}")
+
+class _Deadline:
+    """Ends a reply that comes too slowly or never ends."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    def check(self, length: int) -> None:
+        if time.monotonic() > self._end:
+            raise httpx.ReadTimeout(f"the reply was not whole within {self._seconds:g} s")
+        if length > _MOST_BYTES:
+            raise httpx.ReadError(f"the reply is longer than {_MOST_BYTES // 2**20} MiB")
 
 
 def messages(prompt: Prompt) -> list[dict[str, Any]]:
@@ -171,21 +228,3 @@ def _data_url(image: Image.Image) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def _completion(body: dict[str, Any]) -> Completion:
-    choice = body["choices"][0]
-    message = choice["message"]
-    text = message.get("content") or ""
-    if not isinstance(text, str):
-        raise TypeError(f"content is {type(text).__name__}, not text")
-    # Servers that parse reasoning hand it over apart from the answer; graders expect it in its tags.
-    thought = message.get("reasoning_content") or message.get("reasoning") or ""
-    if thought and "<think>" not in text:
-        text = f"<think>{thought}</think>{text}"
-    reason = choice.get("finish_reason") or "stop"
-    tokens = int((body.get("usage") or {}).get("completion_tokens") or 0)
-    finishes: dict[str, Finish] = {"stop": "stop", "length": "length"}
-    if reason not in finishes:
-        return Completion(text, tokens, "error", f"the server ended the completion with '{reason}'")
-    return Completion(text, tokens, finishes[reason])

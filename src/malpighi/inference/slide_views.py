@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 from PIL import Image
 
-from malpighi.geometry import Region
+from malpighi.geometry import Frame, Region
 from malpighi.models.families import FAMILIES
 from malpighi.models.pictures import Shown, SlideShow
 from malpighi.records import ImageRef
@@ -31,6 +31,7 @@ class SlideViews:
         settings: how slides are shown; tokens, px per token and frame come from the prompt's style.
         tissue: finds the tissue that the view is cut to; None shows the whole slide.
         view_of: makes the pictures in place of the one view of the whole, e.g. `pyramid_view`.
+        frame: that the model speaks; None takes that of the trained family with as many px per token.
     """
 
     def __init__(
@@ -39,7 +40,9 @@ class SlideViews:
         settings: ViewSettings | None = None,
         tissue: Tissue | None = None,
         view_of: ViewOf | None = None,
+        frame: Frame | None = None,
     ) -> None:
+        self._frame = frame
         self._root = Path(root)
         self._settings = settings or ViewSettings()
         self._tissue = tissue
@@ -66,7 +69,8 @@ class SlideViews:
         return view(slide, settings, tissue=self._tissue)
 
     def _fitted(self, tokens: int, pixels_per_token: int) -> ViewSettings:
-        frame = next(f.frame for f in FAMILIES.values() if f.pixels_per_token == pixels_per_token)
+        trained = (f.frame for f in FAMILIES.values() if f.pixels_per_token == pixels_per_token)
+        frame = self._frame or next(trained)
         return msgspec.structs.replace(
             self._settings, tokens=tokens, pixels_per_token=pixels_per_token, frame=frame
         )

@@ -1,18 +1,18 @@
 """Generation in this process with `transformers`, in batches.
 
-Shapes: B prompts of a batch, L tokens, V entries of the vocabulary.
+Shapes: B prompts of a batch, L tokens.
 """
 
-import hashlib
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessorList
 
 from malpighi.errors import ConfigError, UserError
+from malpighi.inference.drawing import GumbelNoise, seeds_of
 from malpighi.inference.engine import Completion, Sampling, failed
+from malpighi.inference.option_likelihood import answer_chances
 from malpighi.models.encode import Encoded, collate, encode_one
 from malpighi.models.experts import each_row_its_own
 from malpighi.models.families import PAD_TOKEN, TURN_END, VISION_TOKENS
@@ -66,7 +66,7 @@ class TransformersEngine:
         """
         done: dict[int, Completion] = {}
         rows: dict[int, _Row] = {}
-        seeds = _seeds(prompts, sampling.seed)
+        seeds = seeds_of(prompts, sampling.seed)
         for index, prompt in enumerate(prompts):
             try:
                 encoded = encode_one(prompt, None, self._vlm, max_length=self._max_prompt_length)
@@ -81,6 +81,19 @@ class TransformersEngine:
             said = self._batch([rows[i] for i in chosen], sampling)
             done.update(zip(chosen, said, strict=True))
         return [done[index] for index in range(len(prompts))]
+
+    def chances(self, prompt: Prompt, answers: Sequence[str]) -> tuple[float, ...]:
+        """Probabilities of given answers to a prompt, as if nothing else could be said.
+
+        By the adapter that would answer the prompt; see `option_likelihood.answer_chances`.
+
+        Raises:
+            DataError: the prompt or an answer cannot be encoded.
+        """
+        adapter = self._route(prompt) if self._route else ""
+        with each_row_its_own(self._vlm.model, [adapter] * len(answers)):
+            found = answer_chances(self._vlm, [prompt], [answers], batch_size=len(answers))
+        return tuple(found[0].tolist())
 
     def _batch(self, rows: Sequence[_Row], sampling: Sampling) -> list[Completion]:
         """The completions of one batch; where it fails, its halves are tried, down to the prompt at fault."""
@@ -97,7 +110,7 @@ class TransformersEngine:
         batch = collate([row.encoded for row in rows], self._vlm, padding="left", labels=False)
         batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
         seeds = [row.seed for row in rows]
-        noise = [] if sampling.temperature == 0 else [_GumbelNoise(seeds, sampling.temperature)]
+        noise = [] if sampling.temperature == 0 else [GumbelNoise(seeds, sampling.temperature)]
         was_training = model.training
         model.eval()
         try:
@@ -141,31 +154,3 @@ class TransformersEngine:
         if length is None:
             return Completion(text, len(said), "length", adapter=adapter)
         return Completion(text, len(said) + 1, "stop", adapter=adapter)
-
-
-class _GumbelNoise(LogitsProcessor):
-    """Turns the argmax of greedy decoding into a draw from softmax(scores / temperature), row by row.
-
-    Source: Gumbel-max: argmax of log p + Gumbel noise is distributed as p.
-    """
-
-    def __init__(self, seeds: Sequence[int], temperature: float) -> None:
-        self._streams = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self._temperature = temperature
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        uniform_bv = torch.stack(
-            [torch.rand(scores.shape[1], generator=stream, dtype=torch.float64) for stream in self._streams]
-        )
-        gumbel_bv = -(-uniform_bv.clamp_min(1e-300).log()).log()
-        return scores / self._temperature + gumbel_bv.to(scores.device, torch.float32)
-
-
-def _seeds(prompts: Sequence[Prompt], seed: int) -> list[int]:
-    occurred: Counter[str] = Counter()
-    seeds = []
-    for prompt in prompts:
-        key = f"{seed}:{prompt.digest}:{occurred[prompt.digest]}"
-        seeds.append(int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1)
-        occurred[prompt.digest] += 1
-    return seeds

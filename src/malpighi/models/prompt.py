@@ -97,6 +97,7 @@ class Prompt:
         places: index of the user turn that each image stands before, ascending; () puts all of them before
             the first user turn.
         maps: the way to the slide, one per image, None where an image is not of a slide; () for none at all.
+        answers: the whole texts that could be answered, one per option, where their chances are asked for.
     """
 
     system: str
@@ -107,6 +108,7 @@ class Prompt:
     refs: tuple[ImageRef, ...] = ()
     places: tuple[int, ...] = ()
     maps: tuple[SlideMap | None, ...] = ()
+    answers: tuple[str, ...] = ()
 
     @property
     def image_places(self) -> tuple[int, ...]:
@@ -179,8 +181,20 @@ def target_text(sample: Sample, views: Sequence[View], style: PromptStyle) -> st
     return f"{thought}<answer>{answer}</answer>"
 
 
+def option_texts(sample: Sample, style: PromptStyle) -> tuple[str, ...]:
+    """How each option of a sample is answered, without a thought; () for an open question.
+
+    Example:
+        With the `short` template: `("<answer>(A) NILM</answer>", "<answer>(B) HSIL</answer>")`.
+    """
+    if not isinstance(sample.answer, Choice):
+        return ()
+    said = (_spoken_choice(sample, index, style.template) for index in range(len(sample.options)))
+    return tuple(f"<answer>{words}</answer>" for words in said)
+
+
 def budget_of(sample: Sample, style: PromptStyle) -> int:
-    """Most tokens that an image of a sample may cost, by the sample's task and scale.
+    """Most tokens that an image of a sample may cost, by the sample's task and scale; see `Family.fixed`.
 
     Raises:
         ConfigError: the style has no budget for that task or scale.
@@ -190,7 +204,7 @@ def budget_of(sample: Sample, style: PromptStyle) -> int:
         raise ConfigError(
             f"the prompt style has no token budget for '{sample.scale}' images; add budgets.{sample.scale}"
         )
-    return budget
+    return max(budget, style.facts.fixed)
 
 
 def shown_size(ref: ImageRef, sample: Sample, style: PromptStyle) -> tuple[int, int]:

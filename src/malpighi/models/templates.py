@@ -14,6 +14,8 @@ from malpighi.geometry import Frame
 BOX_UNITS: dict[Frame, str] = {
     Frame.RESIZED: "in pixels of the image as you see it",
     Frame.RELATIVE1000: "as integers from 0 to 1000 of the image's width and height",
+    Frame.RELATIVE1: "as decimals from 0 to 1 of the image's width and height",
+    Frame.BINS1024: "as integers from 0 to 1023 of the image's width and height",
 }
 
 LETTER_FORM = "Answer with the letter of one option."

@@ -34,7 +34,7 @@ from malpighi.models.families import (
     VISION_END,
     VISION_START,
     Family,
-    family_named,
+    trained_family,
 )
 from malpighi.models.sizes import TinySize
 from malpighi.models.vlm import Vlm
@@ -86,7 +86,7 @@ def build_tiny(
     Raises:
         ConfigError: unknown family.
     """
-    facts = family_named(family)
+    facts = trained_family(family)
     size = size or TinySize()
     folder = Path(folder)
     tokenizer = train_tokenizer(texts, size.vocabulary)

@@ -77,10 +77,10 @@ def load_vlm(folder: str | Path, *, dtype: str = "float32", device: str = "cpu")
         raise ConfigError(f"unknown dtype '{dtype}'; known: {', '.join(DTYPES)}")
     family = family_in(folder)
     _need_processor(folder)
-    _need_weights(folder)
+    need_weights(folder)
     with quiet_transformers():
-        processor = _open(AutoProcessor, folder, "processor")
-        model, loading = _open(
+        processor = open_saved(AutoProcessor, folder, "processor")
+        model, loading = open_saved(
             AutoModelForImageTextToText, folder, "model", dtype=DTYPES[dtype], output_loading_info=True
         )
     missing = sorted(loading["missing_keys"])
@@ -89,7 +89,7 @@ def load_vlm(folder: str | Path, *, dtype: str = "float32", device: str = "cpu")
             f"the weights in {folder} lack {len(missing)} tensors, first {missing[0]}; the copy is "
             "incomplete, or the weights belong to another configuration"
         )
-    vlm = Vlm(_moved(model, device).eval(), processor, family, folder)
+    vlm = Vlm(moved(model, device).eval(), processor, family, folder)
     _check_tokenizer(vlm)
     return vlm
 
@@ -140,7 +140,12 @@ def _need_processor(folder: Path) -> None:
             raise DataError(f"{folder} holds no {what.split(' ', 1)[1]}: none of {', '.join(names)} is there")
 
 
-def _need_weights(folder: Path) -> None:
+def need_weights(folder: Path) -> None:
+    """Refuse a folder without the weights that it should hold.
+
+    Raises:
+        DataError: naming the first file that is missing.
+    """
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         try:
@@ -154,14 +159,24 @@ def _need_weights(folder: Path) -> None:
         raise DataError(f"{folder} holds no weights: neither model.safetensors nor {index.name} is there")
 
 
-def _open(loader: Any, folder: Path, what: str, **options: Any) -> Any:
+def open_saved(loader: Any, folder: Path, what: str, **options: Any) -> Any:
+    """What a class of `transformers` loads from a folder, never from the network.
+
+    Raises:
+        DataError: naming `what` and the folder, in place of anything that the loader raises.
+    """
     try:
         return loader.from_pretrained(folder, local_files_only=True, **options)
     except Exception as error:  # the loader raises whatever the damaged file made it stumble over
         raise DataError(f"cannot load the {what} in {folder}: {type(error).__name__}: {error}") from error
 
 
-def _moved(model: Any, device: str) -> Any:
+def moved(model: Any, device: str) -> Any:
+    """The model on a device.
+
+    Raises:
+        ConfigError: the device is not there, or too small.
+    """
     try:
         return model.to(device)
     except (RuntimeError, AssertionError) as error:

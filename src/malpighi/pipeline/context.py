@@ -1,7 +1,6 @@
 """What a stage is given and what it gives back."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,15 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from malpighi.corpus import Corpus
-from malpighi.geometry import Box, Size
-from malpighi.grading.grade import Reading, dice_ceiling, grade
+from malpighi.grading.grade import Reading
 from malpighi.inference.slide_views import SlideViews
 from malpighi.models.pictures import Pictures
 from malpighi.models.prompt import Prompt
 from malpighi.models.segmenter import Segmenter, load_segmenter
 from malpighi.pipeline.folder import RunFolder
+from malpighi.pipeline.marking import Marker, Store
 from malpighi.pipeline.recipe import Data, Recipe
-from malpighi.records import Failure, Grade, MaskRef, Sample, Split
+from malpighi.records import Failure, Grade, Sample, Split
 from malpighi.slides.steps import tissue_map
 from malpighi.slides.tissue import TissueSettings
 
@@ -27,7 +26,7 @@ SLIDES = "slides"
 Tell = Callable[[int, int, str], None]
 
 
-def _unheard(done: int, total: int, text: str) -> None:
+def unheard(done: int, total: int, text: str) -> None:
     """Says nothing."""
 
 
@@ -55,14 +54,13 @@ class Context:
     """
 
     def __init__(
-        self, recipe: Recipe, folder: RunFolder, name: str, tell: Tell = _unheard, workers: int = 1
+        self, recipe: Recipe, folder: RunFolder, name: str, tell: Tell = unheard, workers: int = 1
     ) -> None:
         self.recipe = recipe
         self.folder = folder
         self.name = name
         self.tell = tell
         self.workers = workers
-        self._ceilings: dict[str, float | None] = {}
 
     def elsewhere(self) -> "Context":
         """The same for another process, which nobody hears."""
@@ -95,44 +93,23 @@ class Context:
         """Samples of one split, in corpus order."""
         return self.corpus.samples(split=split)
 
+    @cached_property
+    def marker(self) -> Marker:
+        """Grades completions as the run does."""
+        store = Store(self.corpus.image_bytes, self.corpus.mask)
+        return Marker(store, self.recipe.prompt.facts.frame, lambda: self.segmenter)
+
     def grade_text(self, sample: Sample, text: str, prompt: Prompt, reading: Reading) -> Grade:
-        """The verdict on a completion, in the frame that the model speaks.
-
-        Args:
-            sample: the question.
-            text: what the model wrote.
-            prompt: what it was shown.
-            reading: what the caller knows of how to read it; frame, view and masks are added here.
-        """
-        known = replace(
-            self.reading(sample, reading),
-            view=prompt.views[0] if prompt.views else None,
-            frame=self.recipe.prompt.facts.frame,
-        )
-        return grade(sample, text, known)
-
-    def reading(self, sample: Sample, reading: Reading) -> Reading:
-        """What a reading needs of the run to compare masks: the right one, and the one that boxes give."""
-        if not isinstance(sample.answer, MaskRef):
-            return reading
-        segmenter = self.segmenter
-        if segmenter is None:
-            return replace(reading, load_mask=self.load_mask)
-
-        def segment(size: Size, boxes: tuple[Box, ...]) -> np.ndarray:
-            return segmenter.segment(self.corpus.image_bytes(sample.images[0].key), boxes)
-
-        return replace(reading, load_mask=self.load_mask, segment=segment)
+        """The verdict on a completion; see `Marker.grade_text`."""
+        return self.marker.grade_text(sample, text, prompt.views[0] if prompt.views else None, reading)
 
     def ceiling(self, sample: Sample) -> float | None:
-        """The Dice that the right boxes reach; computed once per sample. None where no mask is asked for."""
-        if sample.id not in self._ceilings:
-            self._ceilings[sample.id] = dice_ceiling(sample, self.reading(sample, Reading()))
-        return self._ceilings[sample.id]
+        """The Dice that the right boxes reach; see `Marker.ceiling`."""
+        return self.marker.ceiling(sample)
 
     def load_mask(self, key: str) -> np.ndarray:
         """A mask of the corpus as a boolean array (row, column)."""
-        return self.corpus.mask(key) > 0
+        return self.marker.load_mask(key)
 
     def part(self) -> Path:
         """The stage's working folder."""

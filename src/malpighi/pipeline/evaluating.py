@@ -1,7 +1,7 @@
 """The stage that lets every model answer the test samples."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -12,8 +12,7 @@ from malpighi.evaluation.evaluate import EvaluateOptions, evaluate, image_hash, 
 from malpighi.evaluation.majority import MODEL as MAJORITY
 from malpighi.evaluation.majority import majority_predictions
 from malpighi.evaluation.rows import write_predictions
-from malpighi.geometry import Frame, View
-from malpighi.grading.grade import Reading, grade
+from malpighi.grading.grade import Reading
 from malpighi.inference.engine import Completion, Sampling
 from malpighi.inference.transformers_engine import TransformersEngine
 from malpighi.models.classifier import load_classifier
@@ -37,7 +36,7 @@ def run_evaluate(context: Context, stage: Evaluate, work: Path) -> StageResult:
     with lanes(list(stage.models), context.workers, rest) as mine:
         _ask_models(context, stage, test, mine)
     failures = _ask_models(context, stage, test, list(stage.models))
-    constant = majority_predictions(context.samples(Split.TRAIN), test, _grade_image(context))
+    constant = majority_predictions(context.samples(Split.TRAIN), test, context.marker.grade_image)
     write_predictions(context.folder.predictions / f"{MAJORITY}.jsonl", constant)
     if stage.classifier:
         rows = _classifier_rows(context, stage, test)
@@ -74,14 +73,19 @@ def chosen_samples(context: Context, stage: Evaluate) -> list[Sample]:
 
     Answers of one exam are about equally long, so batches of one exam end together.
     """
-    rng = np.random.default_rng(context.recipe.seed)
+    asked = (sample for sample in context.samples(Split.TEST) if sample.task in stage.tasks)
+    return drawn(asked, stage.per_exam, context.recipe.seed)
+
+
+def drawn(samples: Iterable[Sample], per_exam: int, seed: int) -> list[Sample]:
+    """Samples exam by exam, exams sorted by name; at most `per_exam` of each (0: all), drawn by a seed."""
+    rng = np.random.default_rng(seed)
     exams: dict[str, list[Sample]] = {}
-    for sample in context.samples(Split.TEST):
-        if sample.task in stage.tasks:
-            exams.setdefault(sample.exam, []).append(sample)
+    for sample in samples:
+        exams.setdefault(sample.exam, []).append(sample)
     chosen: list[Sample] = []
     for _, members in sorted(exams.items()):
-        count = min(stage.per_exam or len(members), len(members))
+        count = min(per_exam or len(members), len(members))
         chosen += [members[i] for i in sorted(rng.permutation(len(members))[:count])]
     return chosen
 
@@ -132,17 +136,6 @@ def _ask_model(
     return outcome.failures
 
 
-def _grade_image(context: Context) -> Callable[[Sample, str], Grade]:
-    """The grader for answers whose boxes are in image px."""
-
-    def grade_text(sample: Sample, text: str) -> Grade:
-        view = View(sample.images[0].size) if sample.images else None
-        reading = Reading(view=view, frame=Frame.IMAGE, ceiling=context.ceiling(sample))
-        return grade(sample, text, context.reading(sample, reading))
-
-    return grade_text
-
-
 def _classifier_rows(context: Context, stage: Evaluate, test: Sequence[Sample]) -> list[Prediction]:
     """The classifier's answers to the exams it was trained on, said in words and graded like any other."""
     folder = context.folder.stage(stage.classifier) / "model"
@@ -168,7 +161,7 @@ def _classifier_row(context: Context, sample: Sample, index: int) -> Prediction:
         group=sample.group,
         task=sample.task,
         text=text,
-        grade=_grade_image(context)(sample, text),
+        grade=context.marker.grade_image(sample, text),
         truth=truth_of(sample),
         image_hash=image_hash(sample),
     )

@@ -25,7 +25,7 @@ from malpighi.datasets.windows import Window, cut
 from malpighi.errors import ConfigError, DataError
 from malpighi.lifetime import die_with
 from malpighi.phantom.batch import parts_of, render_part
-from malpighi.pipeline.context import Context, StageResult, slide_root
+from malpighi.pipeline.context import Context, StageResult, Tell, slide_root
 from malpighi.pipeline.recipe import Data
 from malpighi.records import Boxes, Failure, Item, MaskRef, Sample
 
@@ -35,14 +35,29 @@ PHANTOM = "phantom"
 
 
 def run_data(context: Context, stage: Data, work: Path) -> StageResult:
-    """Fill `work/corpus`; an attempt that was killed starts over, since a corpus is committed as a whole."""
+    """Fill the corpus of a run; see `fill`."""
+    return fill(stage, work, context.recipe.seed, context.tell)
+
+
+def fill(stage: Data, work: Path, seed: int, tell: Tell) -> StageResult:
+    """Fill `work/corpus`; an attempt that was killed starts over, since a corpus is committed as a whole.
+
+    Args:
+        stage: what to read or draw.
+        work: the folder that the corpus, and drawn slides, go into.
+        seed: of splits and of what is drawn.
+        tell: progress: (done, total, text).
+
+    Raises:
+        DataError: nothing usable was found.
+    """
     shutil.rmtree(work / "corpus", ignore_errors=True)  # slides that are drawn already are taken as they are
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     left_out: dict[str, Counter[str]] = defaultdict(Counter)
     failures: list[Failure] = []
     with Corpus.create(work / "corpus") as corpus:
-        for done, total, name, item in _items(context, stage, work):
-            context.tell(done, total, name)
+        for done, total, name, item in _items(stage, work, seed, tell):
+            tell(done, total, name)
             if isinstance(item, Failure):
                 corpus.fail(item)
                 failures.append(item)
@@ -112,11 +127,11 @@ def _sets(stage: Data) -> tuple[dict[str, Path], list[tuple[str, SlideTable | Pi
         raise DataError(f"{error}, or one with a table {SLIDE_TABLE} or {PICTURE_TABLE}") from error
 
 
-def _items(context: Context, stage: Data, work: Path) -> Iterator[tuple[int, int, str, Item | Failure]]:
+def _items(stage: Data, work: Path, seed: int, tell: Tell) -> Iterator[tuple[int, int, str, Item | Failure]]:
     """(units done, units in all, data set, item or failure)."""
-    plan = SplitPlan(*stage.fractions, seed=context.recipe.seed)
+    plan = SplitPlan(*stage.fractions, seed=seed)
     if not stage.folder:
-        yield from _phantom(context, stage, plan, work)
+        yield from _phantom(stage, plan, work, tell)
         return
     folders, tables = _sets(stage)
     total = len(folders) + len(tables)
@@ -136,11 +151,11 @@ def _pieces(item: Item | Failure, side: int) -> Iterator[Item | Failure]:
 
 
 def _phantom(
-    context: Context, stage: Data, plan: SplitPlan, work: Path
+    stage: Data, plan: SplitPlan, work: Path, tell: Tell
 ) -> Iterator[tuple[int, int, str, Item | Failure]]:
     counts = {"cells": stage.phantom.cells, "regions": stage.phantom.regions, "slides": stage.phantom.slides}
     total = sum(counts.values())
-    parts = parts_of(counts, context.recipe.seed, slide_root(stage, work))
+    parts = parts_of(counts, plan.seed, slide_root(stage, work))
     items: list[Item] = []
     # Fresh processes: a fork of a process that runs torch's threads may hang.
     processes = min(os.cpu_count() or 1, len(parts) or 1)
@@ -149,7 +164,7 @@ def _phantom(
         for part, rendered in zip(parts, pool.map(render_part, parts), strict=True):
             items += rendered
             done += part.number
-            context.tell(done, total, "rendering")
+            tell(done, total, "rendering")
     splits = assign((Member(item.sample.group, item.sample.scale) for item in items), plan)
     for item in items:
         sample = msgspec.structs.replace(item.sample, split=splits[item.sample.group])

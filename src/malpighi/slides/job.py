@@ -29,11 +29,11 @@ from typing import Any, Protocol
 
 import msgspec
 
+from malpighi.claims import Claims
 from malpighi.config import digest
 from malpighi.durable import mending, replacing, sync_folder
 from malpighi.errors import ConfigError, FormatVersionError, UserError
 from malpighi.records import Failure, from_json
-from malpighi.slides.claims import Claims
 from malpighi.slides.crew import Crew
 
 FORMAT = "malpighi-slide-job"

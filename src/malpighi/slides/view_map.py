@@ -111,8 +111,8 @@ class ViewMap(msgspec.Struct, frozen=True, kw_only=True):
             return None
         return self._view.convert(best.from_slide(box), frame or self.frame)
 
-    def spoken(self, box: Box) -> tuple[int, int, int, int] | None:
-        """The four integers that the model writes for a box in level-0 px; None where it is not shown."""
+    def spoken(self, box: Box) -> tuple[float, float, float, float] | None:
+        """The four numbers that the model writes for a box in level-0 px; None where it is not shown."""
         here = self.from_slide(box, Frame.IMAGE)
         return None if here is None else self._view.spoken(here, self.frame)
 

@@ -1,0 +1,178 @@
+"""Tables and the page of an examination, from the rows in its folder."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from PIL import Image
+
+from malpighi.durable import replacing
+from malpighi.errors import DataError
+from malpighi.evaluation.cases import Case, case_of
+from malpighi.evaluation.controls import BLANK, CONTROLS, Controls, control_name, controls_of
+from malpighi.evaluation.majority import MODEL as MAJORITY
+from malpighi.evaluation.majority import majority_predictions
+from malpighi.evaluation.report import DatasetRow, ReportInput, styles_of, write_report
+from malpighi.evaluation.rows import read_predictions, write_predictions
+from malpighi.evaluation.statistics import Bootstrap, Estimate
+from malpighi.evaluation.tables import Results, exam_confusions, results, to_dict
+from malpighi.pipeline.exam_settings import ExamSettings
+from malpighi.pipeline.examinee import Examinee
+from malpighi.pipeline.material import Material, training
+from malpighi.records import Failure, Grade, Prediction, Sample, to_json
+
+RESULTS = "results.json"
+CONTROL_RESULTS = "controls.json"
+FAILURES = "failures.jsonl"
+
+
+@dataclass(frozen=True)
+class ExamPage:
+    """What the page is made of.
+
+    Attributes:
+        out: the run folder.
+        examinee: who was examined last.
+        settings: how.
+        material: on what.
+        samples: what was asked.
+        grade_image: grades an answer whose boxes are in image px.
+        picture_of: what a sample shows.
+        environment: name -> version or value.
+    """
+
+    out: Path
+    examinee: Examinee
+    settings: ExamSettings
+    material: Material
+    samples: Sequence[Sample]
+    grade_image: Callable[[Sample, str], Grade]
+    picture_of: Callable[[Sample], Image.Image]
+    environment: dict[str, str]
+
+
+class Written(NamedTuple):
+    """The tables, what the controls say (None without any), and the page."""
+
+    results: Results
+    controls: Controls | None
+    report: Path
+
+
+def write_exam(page: ExamPage, failures: Sequence[Failure]) -> Written:
+    """Write the majority's rows, the tables, the failures and `report.html`, of all models in the folder."""
+    folder, name = page.out / "predictions", page.examinee.name
+    rows = [row for path in _files(folder, name) for row in read_predictions(path)]
+    answered = {row.sample for row in rows}  # of any model in the folder: they may have taken other exams
+    asked = [sample for sample in page.material.samples if sample.id in answered]
+    constant = majority_predictions(training(page.material), asked, page.grade_image)
+    write_predictions(folder / f"{MAJORITY}.jsonl", constant)
+    rows = [*constant, *rows]
+    bootstrap = Bootstrap(draws=page.settings.draws, seed=page.settings.seed)
+    found = results(rows, _pairs({row.model for row in rows}, name), bootstrap)
+    controls = controls_of(name, rows, bootstrap) if page.settings.controls else None
+    _write(page.out / RESULTS, json.dumps(to_dict(found)).encode())
+    if controls is not None:
+        _write(page.out / CONTROL_RESULTS, msgspec.json.format(msgspec.json.encode(controls), indent=1))
+    _write(page.out / FAILURES, b"".join(to_json(failure) + b"\n" for failure in failures))
+    report = page.out / "report.html"
+    write_report(
+        ReportInput(
+            title=f"Examination of {name}",
+            summary=_summary(page, controls),
+            datasets=[_dataset(about) for about in page.material.sets],
+            results=found,
+            confusions=exam_confusions([row for row in rows if "@" not in row.model]),
+            cases=_cases(page, rows, found),
+            failures=failures,
+            environment=page.environment | {"fingerprint": page.examinee.fingerprint},
+        ),
+        report,
+    )
+    return Written(found, controls, report)
+
+
+def _files(folder: Path, name: str) -> list[Path]:
+    """The rows of other models, then those of the model at hand with its controls."""
+    last = [name, *(control_name(name, control) for control in CONTROLS)]
+    aside = (".failures.jsonl", f"{MAJORITY}.jsonl")
+    there = sorted(path for path in folder.glob("*.jsonl") if not path.name.endswith(aside))
+    rank = {model: place + 1 for place, model in enumerate(last)}
+    return sorted(there, key=lambda path: rank.get(path.name.removesuffix(".jsonl"), 0))
+
+
+def _pairs(models: set[str], name: str) -> list[tuple[str, str]]:
+    """Every other model against the one at hand, and this one's controls against itself."""
+    plain = sorted(model for model in models - {name, MAJORITY} if "@" not in model)
+    before = [MAJORITY, *plain, *(control_name(name, control) for control in CONTROLS)]
+    return [(other, name) for other in before if other in models]
+
+
+def _summary(page: ExamPage, controls: Controls | None) -> str:
+    told = [
+        f"Examined: {page.examinee.what}, on {len(page.samples)} samples of the {page.settings.split} split."
+    ]
+    if controls is None:
+        return told[0]
+    for look in controls.looks:
+        if look.exam in ("all exams", _only([each.exam for each in controls.looks])):
+            shown = "a blank image" if look.control == BLANK else "another sample's image"
+            gain = _span(look.difference.estimate, "+")
+            told.append(f"With the image it scores {gain} against {shown} (p = {look.difference.p:.2g}).")
+    told += [f"Does it look? {look.warning}." for look in controls.looks if look.warning]
+    for same in controls.consistency:
+        if same.exam in ("all exams", _only([each.exam for each in controls.consistency])):
+            told.append(f"With permuted options it names the same one in {_span(same.share)} of {same.n}.")
+    return " ".join(told)
+
+
+def _only(exams: Sequence[str]) -> str:
+    return exams[0] if len(set(exams)) == 1 else ""
+
+
+def _span(estimate: Estimate, sign: str = "") -> str:
+    text = f"{estimate.value:{sign}.3f}"
+    return text if estimate.low is None else f"{text} ({estimate.low:{sign}.3f} to {estimate.high:{sign}.3f})"
+
+
+def _dataset(about: dict[str, Any]) -> DatasetRow:
+    return DatasetRow(
+        name=about["name"],
+        counts=about["counts"],
+        licence=about["licence"],
+        split_rule=about["split_rule"],
+        traps=about["traps"],
+        failed=about["failed"],
+    )
+
+
+def _cases(page: ExamPage, rows: Sequence[Prediction], found: Results) -> list[Case]:
+    """A few samples per exam, drawn by the seed, with what every model said; controls are left out."""
+    rng = np.random.default_rng(page.settings.seed)
+    exams: dict[str, list[Sample]] = {}
+    for sample in page.samples:
+        exams.setdefault(sample.exam, []).append(sample)
+    by_sample: dict[str, list[Prediction]] = {}
+    for row in rows:
+        if "@" not in row.model:
+            by_sample.setdefault(row.sample, []).append(row)
+    styles = styles_of(found.models)
+    cases = []
+    for _, members in sorted(exams.items()):
+        for place in rng.permutation(len(members))[: page.settings.shown]:
+            sample = members[place]
+            try:
+                image = page.picture_of(sample)
+            except (DataError, IndexError):  # no picture, or one that is among the failures
+                continue
+            cases.append(case_of(sample, image, by_sample.get(sample.id, []), styles))
+    return cases
+
+
+def _write(path: Path, data: bytes) -> None:
+    with replacing(path) as file:
+        file.write(data)
