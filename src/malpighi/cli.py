@@ -19,6 +19,7 @@ from malpighi.grading.published import Mode
 from malpighi.slide_cli import slide_app
 from malpighi.terminal import (
     EXIT_FAILED_ITEMS,
+    NOTICE,
     ConsoleListener,
     console,
     duration,
@@ -34,7 +35,6 @@ from malpighi.terminal import (
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
-NOTICE = "Research use only. Not a medical device."
 
 app = typer.Typer(
     name="malpighi",

@@ -1,6 +1,7 @@
-"""Commands about exams: judging answers, probing encoders, comparing runs, published numbers."""
+"""Commands about exams: examining models and encoders, judging answers, comparing runs, published numbers."""
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -11,8 +12,11 @@ from malpighi.errors import ConfigError
 from malpighi.records import Failure
 from malpighi.terminal import (
     EXIT_FAILED_ITEMS,
+    NOTICE,
+    ConsoleListener,
     command,
     console,
+    duration,
     errors,
     failures_table,
     print_json,
@@ -55,6 +59,112 @@ def published(
         print_json({"paper": found.name, "title": found.title, "rows": rows})
     else:
         console.print(tables(paper))
+
+
+class _Exam(NamedTuple):
+    """Who is examined on what."""
+
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="Weights, http://host/v1#name, module:function or scripted:WORDS."
+        ),
+    ]
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Data sets, a corpus, or `phantom`.")]
+    out: Annotated[Path, typer.Option("--out", "-o", help="The run folder.")]
+    suite: Annotated[str, typer.Option(help="A suite of exams, e.g. smartpath-r1, or a .yaml file.")] = ""
+    exams: Annotated[
+        list[str] | None, typer.Option("--exam", help="An exam or pattern; repeatable.", show_default="all")
+    ] = None
+    per_exam: Annotated[int, typer.Option(min=0, help="Most samples of an exam; 0 for all.")] = 0
+    controls: Annotated[str, typer.Option(help="Of blank,mismatched,permuted.")] = ""
+    workers: Annotated[int, typer.Option(min=1, help="Processes that ask; the result is the same.")] = 1
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Any other setting; repeatable.")
+    ] = None
+    plan: Annotated[bool, typer.Option("--plan", help="Ask a few, tell what all would take, and stop.")] = (
+        False
+    )
+    as_json: Json = False
+
+
+@command(exam_app)
+def evaluate(asked: _Exam) -> None:
+    """Examine any model on any data; killed it goes on, started several times it shares the work.
+
+    The key of a hosted server is read from the environment variable MALPIGHI_API_KEY.
+    """
+    from malpighi.evaluation.tables import to_dict, to_rich
+    from malpighi.pipeline.exam_plan import plan_exam
+    from malpighi.pipeline.examining import examine
+
+    settings = _exam_settings(asked)
+    said = errors if asked.as_json else console
+    if asked.plan:
+        with progress_bar(said, "a few samples") as show:
+            planned = plan_exam(asked.model, asked.data, asked.out, settings, lambda d, t, _: show(d, t))
+        if asked.as_json:
+            print_json(asdict(planned))
+        else:
+            _print_plan(planned)
+        return
+    with ConsoleListener(said, ["exam"]) as listener:
+        listener.started("exam", resumed=asked.out.exists())
+        found = examine(asked.model, asked.data, asked.out, settings, listener.progressed)
+    if asked.as_json:
+        told = {"results": to_dict(found.results), "controls": msgspec.to_builtins(found.controls)}
+        more = {"asked": found.asked, "kept": found.kept, "cost": found.cost, "report": str(found.report)}
+        print_json(told | more | {"failures": msgspec.to_builtins(found.failures)})
+    else:
+        console.print(to_rich(found.results))
+        console.print(f"\nReport: [bold]{found.report}[/]   {NOTICE}", highlight=False, soft_wrap=True)
+    _end(found.failures, as_json=asked.as_json)
+
+
+class _Compare(NamedTuple):
+    """Which runs are set side by side."""
+
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run folders, or files of predictions.")
+    ]
+    beside: Annotated[
+        str, typer.Option("--with", metavar="PAPER", help="Set published figures beside: smartpath-r1 ...")
+    ] = ""
+    against: Annotated[
+        str, typer.Option(help="The model that all are compared with.", show_default="all pairs")
+    ] = ""
+    models: Annotated[list[str] | None, typer.Option("--model", help="Only these; repeatable.")] = None
+    exams: Annotated[list[str] | None, typer.Option("--exam", help="Only these; repeatable.")] = None
+    tables: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write every table as CSV and LaTeX too.")
+    ] = None
+    as_json: Json = False
+
+
+@command(exam_app)
+def compare(asked: _Compare) -> None:
+    """Set runs side by side: paired tests, ranks, and where they are not comparable; or beside a paper."""
+    from malpighi.evaluation.compare import CompareOptions, compare
+    from malpighi.evaluation.exports import write_tables
+    from malpighi.evaluation.published.beside import beside
+    from malpighi.evaluation.published.show import beside_tables
+    from malpighi.evaluation.tables import to_dict, to_rich
+
+    options = CompareOptions(
+        against=asked.against, models=tuple(asked.models or ()), exams=tuple(asked.exams or ())
+    )
+    found = compare(asked.runs, options)
+    published_rows = beside(found, asked.beside) if asked.beside else None
+    if asked.tables:
+        write_tables(found, asked.tables)
+    if asked.as_json:
+        print_json({"results": to_dict(found), "published": msgspec.to_builtins(published_rows)})
+        return
+    console.print(to_rich(found))
+    if published_rows is not None:
+        console.print(beside_tables(published_rows))
+    if asked.tables:
+        console.print(f"Tables: {asked.tables}", highlight=False, soft_wrap=True)
 
 
 class _Judge(NamedTuple):
@@ -143,6 +253,33 @@ def probe(asked: _Probe) -> None:
     else:
         console.print(probe_tables(found, asked.out))
     _end(found.failures, as_json=asked.as_json)
+
+
+def _exam_settings(asked: _Exam) -> Any:
+    from malpighi.config import override
+    from malpighi.pipeline.exam_settings import ExamSettings
+
+    settings = ExamSettings(
+        suite=asked.suite,
+        exams=tuple(asked.exams or ("*",)),
+        per_exam=asked.per_exam,
+        controls=tuple(filter(None, asked.controls.split(","))),
+        workers=asked.workers,
+    )
+    return override(settings, asked.settings or [])
+
+
+def _print_plan(planned: Any) -> None:
+    rows = [{"exam": exam, "samples": count} for exam, count in planned.exams.items()]
+    console.print(table(f"{planned.model}: {planned.what}", rows, ("samples",)))
+    console.print(
+        f"{planned.requests:,} requests, about {planned.prompt_tokens:,} tokens to read and "
+        f"{planned.completion_tokens:,} to write, {duration(planned.seconds)} in one process, "
+        f"cost {'not known' if planned.cost is None else f'{planned.cost:.2f}'}",
+        highlight=False,
+    )
+    if planned.probe_failures:
+        console.print(f"[yellow]![/] {planned.probe_failures} of {planned.probed} tried samples failed")
 
 
 def _server(asked: _Judge) -> Any:

@@ -22,6 +22,8 @@ from rich.text import Text
 
 from malpighi.records import Failure
 
+NOTICE = "Research use only. Not a medical device."
+
 EXIT_FAILED_ITEMS = 3
 """Exit status of a command that finished with failed items."""
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import pkgutil
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class Examinee:
     Attributes:
         name: in rows and tables.
         what: in words, for reports.
-        kind: `trained` (a family that is trained here), `chat`, `endpoint` or `scripted`.
+        kind: `trained` (a family that is trained here), `chat`, `endpoint`, `plug-in` or `scripted`.
         fingerprint: hash of weights and processor, or address and name at the server, or the script.
         style: how samples are put to it.
         batch_size: samples handed over at once.
@@ -131,8 +132,9 @@ def open_examinee(model: str, settings: ExamSettings) -> Examinee:
     """The model that a name means.
 
     Args:
-        model: a folder of weights; `https://host/v1#model-name`; `scripted:WORDS`, which always answers these
-            words, or `scripted:ECHO`, which repeats the question.
+        model: a folder of weights; `https://host/v1#model-name`; `package.module:function`, a function without
+            arguments that returns an engine of your own; `scripted:WORDS`, which always answers these words, or
+            `scripted:ECHO`, which repeats the question.
         settings: prompt, name, batch size, and how a server is asked.
 
     Raises:
@@ -142,6 +144,8 @@ def open_examinee(model: str, settings: ExamSettings) -> Examinee:
         return _scripted(model.removeprefix(SCRIPTED), settings)
     if model.startswith(_WEB):
         return _served(model, settings)
+    if not Path(model).exists() and model.partition(":")[2].isidentifier():
+        return _plugged_in(model, settings)
     return _weights(Path(model), settings)
 
 
@@ -194,6 +198,27 @@ def _served(address: str, settings: ExamSettings) -> Examinee:
         _named(settings, model.rpartition("/")[2]), what, "endpoint", f"{base_url}#{model}", style, size,
         lambda: OpenAIEngine(server),
     )  # fmt: skip
+
+
+def _plugged_in(where: str, settings: ExamSettings) -> Examinee:
+    """An engine that comes with a package of its own, e.g. of a model whose licence or code is not ours."""
+
+    def make() -> Engine:
+        engine: Engine = function()
+        if not callable(getattr(engine, "generate", None)):
+            raise ConfigError(f"{where} returned a {type(engine).__name__}, which has no `generate`")
+        return engine
+
+    try:
+        function = pkgutil.resolve_name(where)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{where}: package {error.name} is not installed") from error
+    except AttributeError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    style = settings.prompt or _own_style(settings.endpoint.family)
+    mark = f"{where} {getattr(function, 'fingerprint', '')}"
+    name = _named(settings, where.partition(":")[0])
+    return Examinee(name, f"the plug-in {where}", "plug-in", mark, style, settings.batch_size or 8, make)
 
 
 def _scripted(words: str, settings: ExamSettings) -> Examinee:

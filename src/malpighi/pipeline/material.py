@@ -13,6 +13,7 @@ from malpighi.config import digest
 from malpighi.corpus import Corpus
 from malpighi.durable import mending, replacing
 from malpighi.errors import ConfigError, UserError
+from malpighi.evaluation.suite import Draw, Selection, load_suite
 from malpighi.pipeline.context import Tell, slide_root
 from malpighi.pipeline.evaluating import drawn
 from malpighi.pipeline.exam_settings import ExamSettings
@@ -84,11 +85,20 @@ def open_material(data: str | Path | Material, out: Path, settings: ExamSettings
 
 
 def chosen(material: Material, settings: ExamSettings) -> list[Sample]:
-    """The samples that are asked: of the split, of the exams named, at most so many of each.
+    """The samples that are asked: of a suite, or of the split and the exams named; at most so many of each.
 
     Raises:
-        ConfigError: a name or pattern matches no exam; the message lists those there are.
+        ConfigError: a name or pattern matches no exam, or no task of the suite any; the message says what
+            there is.
     """
+    if settings.suite:
+        found = of_suite(material, settings)
+        if not found.samples:
+            raise ConfigError(
+                f"no sample answers to a task of suite '{settings.suite}'; the first of them: "
+                f"{found.missing[0].task.name}: {found.missing[0].reason}"
+            )
+        return list(found.samples)
     asked = [sample for sample in material.samples if sample.split in (settings.split, None)]
     there = sorted({sample.exam for sample in asked})
     for pattern in settings.exams:
@@ -99,6 +109,12 @@ def chosen(material: Material, settings: ExamSettings) -> list[Sample]:
             )
     named = {exam for pattern in settings.exams for exam in fnmatch.filter(there, pattern)}
     return drawn((sample for sample in asked if sample.exam in named), settings.per_exam, settings.seed)
+
+
+def of_suite(material: Material, settings: ExamSettings) -> Selection:
+    """The samples that answer to each task of the settings' suite, and the tasks that none answers to."""
+    draw = Draw(per_exam=settings.per_exam, seed=settings.seed, negatives=settings.negatives)
+    return load_suite(settings.suite).select(material.samples, draw)
 
 
 def training(material: Material) -> Iterable[Sample]:
