@@ -27,6 +27,7 @@ BLOCK = 16
 _FINE, _COARSE = 1.0, 4.0
 _FAINT = 0.6
 _ALIKE = 0.5
+_CERTAIN = 0.9
 LEAST_BLOCKS = 4
 SAME = 0.6
 
@@ -72,9 +73,13 @@ def agreement(first: Floats, second: Floats, turn: int = 0) -> Agreement:
     (Gaussians of 1 and 4 px of 96), blocks of 16 px, and the thresholds, which are measured.
     """
     fixed = _structure(first)
-    best = max(_aligned(fixed, np.ascontiguousarray(turned(second, turn))), key=lambda found: found[0])
-    _, scale, shift, moved = best
-    return _blockwise(fixed, moved, scale, shift)
+    peak, best = -np.inf, Agreement(0.0, 0.0, 0, 1.0, (0, 0))
+    for height, scale, shift, moved in _aligned(fixed, np.ascontiguousarray(turned(second, turn))):
+        if height > peak:
+            peak, best = height, _blockwise(fixed, moved, scale, shift)
+        if best.share > _CERTAIN:
+            break
+    return best
 
 
 _Aligned = tuple[float, float, tuple[int, int], Floats]

@@ -34,7 +34,7 @@ _PICTURES = pa.schema(
         ("key", pa.string()),
         ("quality", pa.int16()),
         ("pdq", pa.binary(256)),
-        ("low", pa.binary(64)),
+        ("low", pa.binary(128)),
         ("error", pa.string()),
     ],
     _META,
@@ -58,7 +58,7 @@ class Pictures:
     Attributes:
         keys: corpus keys, each once.
         pdq: uint64, N x 8 x 4, per picture its 8 turns and flips (see `PictureHash`).
-        low: uint64, N x 8 x 1, likewise.
+        low: uint64, N x 8 x 2, likewise.
         quality: int16, N, 0 to 100; -1 where the picture could not be read.
         errors: why, by key.
     """
@@ -221,7 +221,7 @@ def _hash(corpus: Corpus, key: str) -> dict[str, Any]:
     try:
         found = picture_hash(np.asarray(decode_image(corpus.image_bytes(key))))
     except (DataError, ValueError) as error:
-        return {"key": key, "quality": -1, "pdq": bytes(256), "low": bytes(64), "error": str(error)}
+        return {"key": key, "quality": -1, "pdq": bytes(256), "low": bytes(128), "error": str(error)}
     return {
         "key": key,
         "quality": found.quality,
@@ -245,7 +245,7 @@ def _rows(pictures: Pictures) -> Iterator[dict[str, Any]]:
 def _pictures(table: pa.Table) -> Pictures:
     pdq, low = (
         np.frombuffer(b"".join(table[name].to_pylist()), "<u8").astype(np.uint64).reshape(-1, 8, words)
-        for name, words in (("pdq", 4), ("low", 1))
+        for name, words in (("pdq", 4), ("low", 2))
     )
     keys = table["key"].to_pylist()
     errors = {key: why for key, why in zip(keys, table["error"].to_pylist(), strict=True) if why}

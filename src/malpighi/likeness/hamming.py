@@ -123,7 +123,9 @@ def _blocks(queries_QW: Words, stored_SW: Words, radius: int) -> Iterator[_Job]:
 
         def job(top: int = top) -> Ints:
             part = queries[:, top : top + _ROWS]
-            return np.concatenate([_NOTHING, *_near_rows(part, stored, radius)]) + np.array([top, 0, 0])
+            rows = np.concatenate([_NOTHING, *_near_rows(part, stored, radius)])
+            rows[:, 0] += top
+            return rows
 
         yield min((top + _ROWS) / len(queries_QW), 1.0), job
 

@@ -25,8 +25,8 @@ class PictureSearch:
     Attributes:
         near: PDQ bits, of 256, up to which pictures are taken for the same where pixels cannot be compared;
             Meta's advice.
-        wide: PDQ bits up to which a candidate is compared by pixels, if its low hash is near too.
-        low: bits of the low hash, of 64; 15 finds crops of 2% and most labels.
+        wide: PDQ bits up to which a candidate is compared by pixels, if one of its low hashes is near too.
+        low: bits of the low hashes, of 64.
         least_quality: pictures of lower quality are too blank to be told apart, and left out.
         most: matches kept per picture.
         tries: candidates per picture whose pixels are compared, nearest first.
@@ -34,7 +34,7 @@ class PictureSearch:
     """
 
     near: int = 31
-    wide: int = 88
+    wide: int = 96
     low: int = 15
     least_quality: int = 25
     most: int = 3
@@ -178,25 +178,25 @@ def _candidates(
     """Rows (query, stored, turn, distance): one per pair of pictures, the nearest turn."""
     mine, theirs = places
     pdq, stored_pdq = queries.pdq[mine].reshape(-1, 4), stored.pdq[theirs, 0]
-    low, stored_low = queries.low[mine].reshape(-1, 1), stored.low[theirs, 0]
     told = on_progress or (lambda _: None)
 
     def within(q: Ints, s: Ints) -> NDArray[np.bool_]:
         return hamming(pdq[q], stored_pdq[s]) <= search.wide
 
-    near = neighbours(
-        pdq, stored_pdq, search.near, workers=search.workers, on_progress=lambda done: told(done / 2)
-    )
-    wide = neighbours(
-        low,
-        stored_low,
-        search.low,
-        keep=within,
-        workers=search.workers,
-        on_progress=lambda done: told((1 + done) / 2),
-    )
-    q = np.concatenate([near.query, wide.query])
-    s = np.concatenate([near.stored, wide.stored])
+    def share(part: int) -> Callable[[float], None]:
+        return lambda done: told((part + done) / 3)
+
+    found = [neighbours(pdq, stored_pdq, search.near, workers=search.workers, on_progress=share(0))]
+    for part in range(queries.low.shape[2]):
+        low = np.ascontiguousarray(queries.low[mine][..., part].reshape(-1, 1))
+        stored_low = np.ascontiguousarray(stored.low[theirs, 0, part, None])
+        found.append(
+            neighbours(
+                low, stored_low, search.low, keep=within, workers=search.workers, on_progress=share(part + 1)
+            )
+        )
+    q = np.concatenate([pairs.query for pairs in found])
+    s = np.concatenate([pairs.stored for pairs in found])
     rows = np.stack([mine[q // 8], theirs[s], q % 8, hamming(pdq[q], stored_pdq[s])], axis=1)
     rows = rows[np.lexsort((rows[:, 2], rows[:, 3], rows[:, 1], rows[:, 0]))]
     first = np.ones(len(rows), bool)

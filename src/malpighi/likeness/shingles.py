@@ -65,7 +65,7 @@ def jaccard(a: Shingles, b: Shingles) -> float:
 def similar_texts(queries: Sequence[Shingles], stored: Sequence[Shingles], threshold: float) -> TextPairs:
     """Pairs of texts with a Jaccard index of at least `threshold`.
 
-    A pair at the threshold of 0.7 is missed in 1 of 80 cases, one at 0.8 in 1 of 20,000. Texts that occur
+    A pair at the threshold of 0.7 is missed in 1 of 100 cases, one at 0.8 in 1 of 20,000. Texts that occur
     often should be given once.
 
     Args:
