@@ -6,6 +6,7 @@ see. The maker knows which option was stated. Where none was, or two were, every
 """
 
 import random
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -147,6 +148,8 @@ _DENIALS = (
     "It cannot be {N}.",
     "I would rule out {N}.",
 )
+# Capital letters, tags left alone.
+_WIDENED = re.compile(r"<[^<>]*>|([A-Z])")
 _INVISIBLE = ("\u200b", "\ufeff", "\u2060", "\u200e")
 _FILLER = "The field holds many cells of like size and shape with round nuclei. "
 
@@ -246,7 +249,7 @@ def _thought(dice: random.Random, options: Sequence[str], words: dict[str, str])
 def _disguised(dice: random.Random, text: str) -> str:
     kind = dice.randrange(5)
     if kind == 0:
-        return "".join(chr(ord(c) + 0xFEE0) if c.isascii() and c.isupper() else c for c in text)
+        return _WIDENED.sub(lambda m: chr(ord(m[1]) + 0xFEE0) if m[1] else m[0], text)
     if kind == 1:
         place = dice.randrange(len(text) + 1)
         return text[:place] + dice.choice(_INVISIBLE) + text[place:]
