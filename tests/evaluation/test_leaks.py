@@ -213,6 +213,7 @@ def test_a_picture_that_cannot_be_read_is_a_failure_by_key(tmp_path):
     report = find_leaks(train, fingerprint(corpus, corpus.samples()))
     assert [failure.id for failure in report.failures] == [item("b/x/1", data).sample.images[0].key]
     assert report.leaked == {"b/x/2"}
+    assert report.counts["blank"] == 0
 
 
 def test_progress_names_what_is_looked_for(tmp_path):

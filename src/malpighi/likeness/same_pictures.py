@@ -91,7 +91,8 @@ def same_pictures(
         on_progress: called with the share of the search done, 0 to 1.
     """
     search = search or PictureSearch()
-    mine, theirs = (_rich(side.pictures, search.least_quality) for side in (queries, stored))
+    sides = (queries, stored)
+    mine, theirs = (_rich(side.pictures, search.least_quality) for side in sides)
     theirs = _unlike(stored.pictures, theirs)
     candidates = _candidates(queries.pictures, stored.pictures, (mine, theirs), search, on_progress)
     decide = _Decision(queries.corpus, stored.corpus, search)
@@ -103,8 +104,9 @@ def same_pictures(
             for q, s, turn, distance in group
         ]
         matches += decide.keep([match for match in named if (match.query, match.stored) not in done])
-    blank = sum(int((side.pictures.quality < search.least_quality).sum()) for side in (queries, stored))
-    return PictureMatches(matches, {"blank": blank, **decide.counts}, decide.failures)
+    blank = sum(len(side.pictures.keys) - len(_rich(side.pictures, search.least_quality)) for side in sides)
+    unread = sum(len(side.pictures.errors) for side in sides)
+    return PictureMatches(matches, {"blank": blank - unread, **decide.counts}, decide.failures)
 
 
 class _Decision:
