@@ -88,22 +88,28 @@ def same_pictures(
         queries: all eight turns of its pictures are looked for.
         stored: its pictures as they are; of several with the same hash one stands for all.
         search: how far to look.
-        on_progress: called with the share of the search done, 0 to 1.
+        on_progress: called with the share done, 0 to 1: half of it is the search, half the comparing of pixels.
     """
     search = search or PictureSearch()
+    told = on_progress or (lambda _: None)
     sides = (queries, stored)
     mine, theirs = (_rich(side.pictures, search.least_quality) for side in sides)
     theirs = _unlike(stored.pictures, theirs)
-    candidates = _candidates(queries.pictures, stored.pictures, (mine, theirs), search, on_progress)
+    candidates = _candidates(
+        queries.pictures, stored.pictures, (mine, theirs), search, lambda share: told(share / 2)
+    )
     decide = _Decision(queries.corpus, stored.corpus, search)
     matches = list(_same_files(queries.pictures, stored.pictures))
     done = {(match.query, match.stored) for match in matches}
-    for group in _by_query(candidates):
+    groups = list(_by_query(candidates))
+    for number, group in enumerate(groups):
+        told((1 + number / len(groups)) / 2)
         named = [
             PictureMatch(queries.pictures.keys[q], stored.pictures.keys[s], distance, turn, None)
             for q, s, turn, distance in group
         ]
         matches += decide.keep([match for match in named if (match.query, match.stored) not in done])
+    told(1.0)
     blank = sum(len(side.pictures.keys) - len(_rich(side.pictures, search.least_quality)) for side in sides)
     unread = sum(len(side.pictures.errors) for side in sides)
     return PictureMatches(matches, {"blank": blank - unread, **decide.counts}, decide.failures)
@@ -175,12 +181,11 @@ def _candidates(
     stored: Pictures,
     places: tuple[Ints, Ints],
     search: PictureSearch,
-    on_progress: Callable[[float], None] | None,
+    told: Callable[[float], None],
 ) -> Ints:
     """Rows (query, stored, turn, distance): one per pair of pictures, the nearest turn."""
     mine, theirs = places
     pdq, stored_pdq = queries.pdq[mine].reshape(-1, 4), stored.pdq[theirs, 0]
-    told = on_progress or (lambda _: None)
 
     def within(q: Ints, s: Ints) -> NDArray[np.bool_]:
         return hamming(pdq[q], stored_pdq[s]) <= search.wide
