@@ -88,7 +88,7 @@ def same_pictures(
         queries: all eight turns of its pictures are looked for.
         stored: its pictures as they are; of several with the same hash one stands for all.
         search: how far to look.
-        on_progress: called with the share done, 0 to 1: half of it is the search, half the comparing of pixels.
+        on_progress: called with the share done, 0 to 1; the comparing of pixels is its second half.
     """
     search = search or PictureSearch()
     told = on_progress or (lambda _: None)
