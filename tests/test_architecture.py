@@ -17,7 +17,7 @@ FLOORS = {
     **dict.fromkeys(("malpighi", "errors"), 0),  # the package's own name and version; what all may raise
     **dict.fromkeys(("geometry", "resolution", "config", "durable", "lifetime", "pixels", "claims"), 1),
     **dict.fromkeys(("records", "corpus", "guidelines"), 2),
-    **dict.fromkeys(("models", "slides", "grading"), 3),
+    **dict.fromkeys(("models", "slides", "grading", "likeness"), 3),
     **dict.fromkeys(("inference", "datasets", "phantom"), 4),
     **dict.fromkeys(("curation", "training", "evaluation", "copilot"), 5),
     **dict.fromkeys(("pipeline", "recipes"), 6),

@@ -20,19 +20,25 @@ from malpighi.grading.names import Mention, Names, negated, plain_text, words_of
 from malpighi.records import Status, option_label
 
 _WRAPPED = re.compile(r"\\(?:boxed|text|textbf|mathrm)\s?\{([^{}]*)\}")
+_BOXED_LETTER = re.compile(
+    r"\\boxed\s?\{\s?(?:\\(?:text|textbf|mathrm)\s?\{)?\s?\(?([A-Z]{1,2})[.)]?\s?\}{1,2}"
+)
 _CUE = re.compile(
     r"(?:\b(?:answer|choice|option|diagnosis|conclusion|prediction|label|class|classification|category)\b"
     r"[\"'*_`]{0,4}\s{0,3}(?:(?:is|was|would be|should be|must be|:|=)[\s*_`]{0,4}){1,3}"
     r"|\b(?:choose|select|pick|go with|chose|selected|picked|i (?:would )?(?:think|believe|say|guess))"
     r"[\s*_`]{1,4}"
+    r"|(?m:^)[#*_ \t]{0,6}(?:final\s)?answer[*_ \t]{0,4}\r?\n[\s*_]{0,4}"  # a heading
     r"|(?:答案|选项|选择|选)[\s是为:*]{0,4})",
     re.IGNORECASE,
 )
 _VALUE_END = re.compile(r"(?<=\w\w)[.!?;](?=\s|$)|(?<=[)\]}*\"'])[.!?;](?=\s|$)|\n")
 _LEAD = re.compile(
-    r"[\s*_`\"'#>]{0,9}(?:[(\[{]\s?(?P<bracket>[A-Z]{1,2})\s?[)\]}]"
+    r"[\s*_`\"'#>]{0,9}(?:[(\[{「『`\"“]\s?(?P<bracket>[A-Z]{1,2})\s?[)\]}」』`\"”]"
     r"|(?P<plain>[A-Z]{1,2})(?=[*_`\"']{0,3}(?:[):.\]]|\s?[-–—]\s|[ \t]{0,9}\n)|\*\*"
-    r"|\s+is\s+(?:the\s+)?(?:correct|right|best|most)\b|,?\s+(?:because|since|as|due|given)\b))"
+    r"|\s+is\s+(?:the\s+)?(?:correct|right|best|most)\b|,?\s+(?:because|since|as|due|given)\b"
+    # No article stands before these: so `A The nuclei...` is a letter, and `A benign...` is not.
+    r"|[*_`\"'」]{0,3}\s+(?:\([A-Z]{1,2}\)|Option\b|(?:The|This|These|It|Explanation|Reason|Confidence)\b)))"
     r"[*_`\"'):.\]\s–—-]{0,9}"
 )
 _MARK = re.compile(
@@ -57,6 +63,7 @@ _DENIED = re.compile(
     r"(?:\b(?i:not|never|neither|nor|except)|(?i:n['’]t))\W{1,3}(?:(?i:option|answer|letter)\s)?\(?([A-Z]{1,2})(?![A-Za-z'’])"
 )
 _DENIED_WORD = re.compile(r"(?:\b(?:not|never|neither|nor)|n['’]t)\W{1,3}(?:an?\W)?$", re.IGNORECASE)
+_STOPS = str.maketrans({"。": ". ", "、": ", "})
 _QUOTES = "\"'“”"
 
 
@@ -104,9 +111,9 @@ def _key(options: tuple[str, ...], lettered: bool) -> _Key:  # noqa: FBT001 -- l
 
 
 def _plain(text: str) -> str:
-    text = plain_text(text)
+    text = plain_text(text).translate(_STOPS)
     if "\\" in text:
-        text = _WRAPPED.sub(r"\1", _WRAPPED.sub(r"\1", text))
+        text = _WRAPPED.sub(r"\1", _WRAPPED.sub(r"\1", _BOXED_LETTER.sub(r"(\1)", text)))
     return text
 
 

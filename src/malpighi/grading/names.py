@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
-_TOKEN = re.compile(r"[^\W_]+|[+%<>=≤≥±]|(?<=[^\W_])-(?=\s|$)")
+_TOKEN = re.compile(r"[^\W_]+|[+%<>=≤≥±]|(?<=[^\W_])-(?![^\W_])")
 _SENTENCE_END = re.compile(r"[.;!?\n]")
 _BEFORE = re.compile(
     r"\b(?:not|no|never|neither|nor|cannot|unlike|without|lack(?:s|ing)?|absence of|excludes?|excluding|"
@@ -90,7 +90,12 @@ def plain_text(text: str) -> str:
         >>> plain_text("\uff22\u200b")
         'B'
     """
-    return _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
+    return without_invisible(unicodedata.normalize("NFKC", text))
+
+
+def without_invisible(text: str) -> str:
+    """The text without marks that show nothing, such as a zero-width space in the middle of a tag."""
+    return _INVISIBLE.sub("", text)
 
 
 def words_of(text: str) -> tuple[str, ...]:

@@ -3,7 +3,13 @@
 import re
 from typing import NamedTuple
 
+from malpighi.grading.names import without_invisible
+
 _TAG = re.compile(r"<(/?)(think|answer)>", re.IGNORECASE)
+# What chat templates end a message with, where an engine hands it through.
+_END = re.compile(r"(?:<\|[a-z_]{2,24}\|>|</s>|<eos>|<end_of_turn>)\Z")
+_MOST_ENDS = 8
+_WORDS = re.compile(r"\S")
 _FORM = ["<think>", "</think>", "<answer>", "</answer>"]
 
 
@@ -29,7 +35,7 @@ def read_reply(completion: str) -> Reply:
     tag off when it is a stop string), else the text outside of the thoughts. What stands in the thoughts is
     no answer, tagged or not. A block after a thought that was never closed counts as outside; a closing tag
     without an opening one makes everything before it a thought (chat templates open the thought in the
-    prompt).
+    prompt); a second such tag makes a thought of the words before it, if others follow.
 
     Example:
         >>> read_reply("<think>(A) lacks a halo</think><answer>(B)</answer>")
@@ -37,11 +43,21 @@ def read_reply(completion: str) -> Reply:
         >>> read_reply("<think>(A) is").answer
         ''
     """
-    tags = list(_TAG.finditer(completion))
+    visible = without_invisible(completion)
     blocks = _Blocks()
-    for tag in tags:
+    for tag in _TAG.finditer(visible):
         blocks.see(tag)
-    return Reply(blocks.answer(completion), blocks.closed, _well_formed(completion, tags))
+    answer = _without_ends(blocks.answer(visible))
+    return Reply(answer, blocks.closed, _well_formed(completion, list(_TAG.finditer(completion))))
+
+
+def _without_ends(answer: str) -> str:
+    for _ in range(_MOST_ENDS):
+        end = _END.search(answer[-32:])
+        if end is None:
+            break
+        answer = answer[: -len(end.group())].rstrip()
+    return answer
 
 
 def _well_formed(completion: str, tags: list[re.Match[str]]) -> bool:
@@ -76,7 +92,7 @@ class _Blocks:
         elif not closing:
             self._think_from = tag.start() if self._think_from is None else self._think_from
         else:
-            self._end_thought(tag.end())
+            self._end_thought(tag.string, tag.end())
 
     def _see_answer(self, tag: re.Match[str], *, closing: bool) -> None:
         if not closing:
@@ -86,12 +102,14 @@ class _Blocks:
             found.append((self._answer_from, tag.start()))
             self._answer_from = None
 
-    def _end_thought(self, end: int) -> None:
+    def _end_thought(self, text: str, end: int) -> None:
         if self._think_from is not None:
             self._thoughts.append((self._think_from, end))
         elif not self._thoughts:
             self._outside = []
             self._thoughts.append((0, end))
+        elif _WORDS.search(text, end):
+            self._thoughts.append((self._thoughts[-1][1], end))
         self._pending, self._think_from, self._answer_from = [], None, None
 
     def answer(self, completion: str) -> str:

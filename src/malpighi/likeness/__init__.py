@@ -1,0 +1,1 @@
+"""Likeness: fingerprints of pictures, words and sources, and the search for those that are the same."""
