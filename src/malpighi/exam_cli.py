@@ -67,7 +67,7 @@ class _Exam(NamedTuple):
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="Weights, http://host/v1#name, module:function or scripted:WORDS."
+            metavar="MODEL", help="Weights, http://host/v1#name, module:function, scripted:WORDS."
         ),
     ]
     data: Annotated[str, typer.Argument(metavar="DATA", help="Data sets, a corpus, or `phantom`.")]
@@ -82,9 +82,7 @@ class _Exam(NamedTuple):
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Any other setting; repeatable.")
     ] = None
-    plan: Annotated[bool, typer.Option("--plan", help="Ask a few, tell what all would take, and stop.")] = (
-        False
-    )
+    plan: Annotated[bool, typer.Option("--plan", help="Ask a few, tell what all would take, stop.")] = False
     as_json: Json = False
 
 

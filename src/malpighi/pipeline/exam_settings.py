@@ -37,7 +37,8 @@ class ExamSettings(Settings, frozen=True, kw_only=True):
 
     Attributes:
         exams: names or patterns of exams (`herlev/*`).
-        suite: a suite of exams (`smartpath-r1`, or a YAML file) instead of names; it says which parts are asked.
+        suite: a suite of exams (`smartpath-r1`, or a YAML file) instead of names; it says which parts of
+            the data are asked.
         negatives: with a suite, ask detections for what is not there too.
         per_exam: most samples of one exam, drawn by `seed`; 0 for all.
         split: the part of the data that is asked.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from malpighi.config import digest
 from malpighi.errors import ConfigError, DataError, UserError
@@ -132,9 +133,9 @@ def open_examinee(model: str, settings: ExamSettings) -> Examinee:
     """The model that a name means.
 
     Args:
-        model: a folder of weights; `https://host/v1#model-name`; `package.module:function`, a function without
-            arguments that returns an engine of your own; `scripted:WORDS`, which always answers these words, or
-            `scripted:ECHO`, which repeats the question.
+        model: a folder of weights; `https://host/v1#model-name`; `package.module:function`, a function
+            without arguments that returns an engine of your own; `scripted:WORDS`, which always answers these
+            words, or `scripted:ECHO`, which repeats the question.
         settings: prompt, name, batch size, and how a server is asked.
 
     Raises:
@@ -210,7 +211,7 @@ def _plugged_in(where: str, settings: ExamSettings) -> Examinee:
         return engine
 
     try:
-        function = pkgutil.resolve_name(where)
+        function: Any = pkgutil.resolve_name(where)
     except ModuleNotFoundError as error:
         raise ConfigError(f"{where}: package {error.name} is not installed") from error
     except AttributeError as error:
