@@ -3,7 +3,7 @@
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import typer
@@ -116,6 +116,54 @@ def evaluate(asked: _Exam) -> None:
     else:
         console.print(to_rich(found.results))
         console.print(f"\nReport: [bold]{found.report}[/]   {NOTICE}", highlight=False, soft_wrap=True)
+    _end(found.failures, as_json=asked.as_json)
+
+
+class _Leaks(NamedTuple):
+    """What is looked for where."""
+
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder or corpus; its test split.")]
+    train: Annotated[
+        Path | None,
+        typer.Option(help="A run, a corpus or an export that was trained on.", show_default="RUN's own"),
+    ] = None
+    policy: Annotated[Literal["flag", "refuse"], typer.Option(help="Whether a leak is an error.")] = "flag"
+    ignore: Annotated[
+        list[str] | None, typer.Option(help="Kinds of source that do not count, e.g. article; repeatable.")
+    ] = None
+    export: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write the training split's fingerprints and stop.")
+    ] = None
+    as_json: Json = False
+
+
+@command(exam_app)
+def leaks(asked: _Leaks) -> None:
+    """Tell which test samples training has seen: by pixels, by words, by source."""
+    from malpighi.evaluation.leaks import LeakSettings, leak_table
+    from malpighi.pipeline.screening import check_leaks, export_fingerprints
+    from malpighi.records import Split
+
+    said = errors if asked.as_json else console
+    with progress_bar(said, "leak check") as show:
+
+        def tell(done: float, total: float, _: str) -> None:
+            show(done, total)
+
+        if asked.export:
+            count = export_fingerprints(asked.run, Split.TRAIN, asked.export, tell)
+        else:
+            settings = LeakSettings(ignore=tuple(asked.ignore or ()))
+            found = check_leaks(asked.run, asked.train, policy=asked.policy, settings=settings, tell=tell)
+    if asked.export:
+        said.print(f"{asked.export}: fingerprints of {count} samples, without pixels and words")
+        return
+    if asked.as_json:
+        print_json(msgspec.to_builtins(found))
+    else:
+        console.print(leak_table(found))
+        for leak in found.leaks[:20]:
+            console.print(f"{leak.test}: {leak.evidence}, as {leak.train}", highlight=False, markup=False)
     _end(found.failures, as_json=asked.as_json)
 
 

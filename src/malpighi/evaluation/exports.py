@@ -148,10 +148,14 @@ def to_latex(sheet: Sheet) -> str:
     return "\n".join([*lines, "\\bottomrule", "\\end{longtable}", ""])
 
 
-def sheet_of(name: str, caption: str, rows: Sequence[Mapping[str, Value]]) -> Sheet:
+def sheet_of(name: str, caption: str, rows: Sequence[Mapping[str, object]]) -> Sheet:
     """A sheet of rows that name their columns; columns in the order they are met."""
     columns = tuple(dict.fromkeys(column for row in rows for column in row))
-    return Sheet(name, caption, columns, [tuple(row.get(column) for column in columns) for row in rows])
+    return Sheet(name, caption, columns, [tuple(_plain(row.get(c)) for c in columns) for row in rows])
+
+
+def _plain(value: object) -> Value:
+    return value if isinstance(value, str | float | int | None) else str(value)
 
 
 def _values(estimate: Estimate) -> tuple[Value, ...]:

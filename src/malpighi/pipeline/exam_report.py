@@ -1,7 +1,7 @@
 """Tables and the page of an examination, from the rows in its folder."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,9 +14,10 @@ from malpighi.durable import replacing
 from malpighi.errors import DataError
 from malpighi.evaluation.cases import Case, case_of
 from malpighi.evaluation.controls import BLANK, CONTROLS, Controls, control_name, controls_of
+from malpighi.evaluation.exports import sheet_of, write_tables
 from malpighi.evaluation.majority import MODEL as MAJORITY
 from malpighi.evaluation.majority import majority_predictions
-from malpighi.evaluation.report import DatasetRow, ReportInput, styles_of, write_report
+from malpighi.evaluation.report import DatasetRow, Panel, ReportInput, styles_of, write_report
 from malpighi.evaluation.rows import read_predictions, write_predictions
 from malpighi.evaluation.statistics import Bootstrap, Estimate
 from malpighi.evaluation.tables import Results, exam_confusions, results, to_dict
@@ -43,6 +44,7 @@ class ExamPage:
         grade_image: grades an answer whose boxes are in image px.
         picture_of: what a sample shows.
         environment: name -> version or value.
+        panels: further sections, e.g. on leakage.
     """
 
     out: Path
@@ -53,6 +55,7 @@ class ExamPage:
     grade_image: Callable[[Sample, str], Grade]
     picture_of: Callable[[Sample], Image.Image]
     environment: dict[str, str]
+    panels: Sequence[Panel] = ()
 
 
 class Written(NamedTuple):
@@ -80,11 +83,13 @@ def write_exam(page: ExamPage, failures: Sequence[Failure]) -> Written:
         _write(page.out / CONTROL_RESULTS, msgspec.json.format(msgspec.json.encode(controls), indent=1))
     _write(page.out / FAILURES, b"".join(to_json(failure) + b"\n" for failure in failures))
     report = page.out / "report.html"
+    panels = [*page.panels, *_control_panels(controls)]
     write_report(
         ReportInput(
             title=f"Examination of {name}",
             summary=_summary(page, controls),
             datasets=[_dataset(about) for about in page.material.sets],
+            panels=panels,
             results=found,
             confusions=exam_confusions([row for row in rows if "@" not in row.model]),
             cases=_cases(page, rows, found),
@@ -92,6 +97,9 @@ def write_exam(page: ExamPage, failures: Sequence[Failure]) -> Written:
             environment=page.environment | {"fingerprint": page.examinee.fingerprint},
         ),
         report,
+    )
+    write_tables(
+        found, page.out / "tables", [sheet_of(p.name, p.note, p.rows) for p in page.panels if p.rows]
     )
     return Written(found, controls, report)
 
@@ -130,6 +138,41 @@ def _summary(page: ExamPage, controls: Controls | None) -> str:
     return " ".join(told)
 
 
+def _control_panels(controls: Controls | None) -> list[Panel]:
+    """What the controls say, exam by exam."""
+    if controls is None:
+        return []
+    looks: list[dict[str, object]] = [
+        {
+            "exam": look.exam,
+            "without": "any image" if look.control == BLANK else "its own image",
+            "better with it by": look.difference.estimate.value,
+            "from": look.difference.estimate.low,
+            "to": look.difference.estimate.high,
+            "p": look.difference.p,
+            "samples": look.difference.n,
+        }
+        for look in controls.looks
+    ]
+    same: list[dict[str, object]] = [
+        {
+            "exam": one.exam,
+            "same option": one.share.value,
+            "from": one.share.low,
+            "to": one.share.high,
+            "samples": one.n,
+        }
+        for one in controls.consistency
+    ]
+    warnings = [f"{look.exam}: {look.warning}" for look in controls.looks if look.warning]
+    note = "The same samples with a blank image, and with another patient's image of the same exam, paired."
+    order = "How often the same option is named when the options stand in another order."
+    return [
+        *([Panel("controls", "Does it look?", note, looks, warnings)] if looks else []),
+        *([Panel("order", "Order of the options", order, same)] if same else []),
+    ]
+
+
 def _only(exams: Sequence[str]) -> str:
     return exams[0] if len(set(exams)) == 1 else ""
 
@@ -151,7 +194,7 @@ def _dataset(about: dict[str, Any]) -> DatasetRow:
 
 
 def _cases(page: ExamPage, rows: Sequence[Prediction], found: Results) -> list[Case]:
-    """A few samples per exam, drawn by the seed, with what every model said; controls are left out."""
+    """Per exam samples that the model at hand got wrong and as many that it got right, drawn by the seed."""
     rng = np.random.default_rng(page.settings.seed)
     exams: dict[str, list[Sample]] = {}
     for sample in page.samples:
@@ -163,14 +206,28 @@ def _cases(page: ExamPage, rows: Sequence[Prediction], found: Results) -> list[C
     styles = styles_of(found.models)
     cases = []
     for _, members in sorted(exams.items()):
-        for place in rng.permutation(len(members))[: page.settings.shown]:
-            sample = members[place]
+        drawn = [members[place] for place in rng.permutation(len(members))]
+        for sample in _wrong_and_right(drawn, by_sample, page):
             try:
                 image = page.picture_of(sample)
             except (DataError, IndexError):  # no picture, or one that is among the failures
                 continue
             cases.append(case_of(sample, image, by_sample.get(sample.id, []), styles))
     return cases
+
+
+def _wrong_and_right(
+    drawn: Sequence[Sample], rows: Mapping[str, Sequence[Prediction]], page: ExamPage
+) -> list[Sample]:
+    scores = {
+        row.sample: row.grade.score
+        for found in rows.values()
+        for row in found
+        if row.model == page.examinee.name
+    }
+    wrong = [sample for sample in drawn if scores.get(sample.id, 0.0) < 1]
+    right = [sample for sample in drawn if scores.get(sample.id, 0.0) >= 1]
+    return [*wrong[: page.settings.shown], *right[: page.settings.shown]]
 
 
 def _write(path: Path, data: bytes) -> None:

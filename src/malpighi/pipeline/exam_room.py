@@ -13,6 +13,7 @@ from PIL import Image
 from malpighi.claims import Claims
 from malpighi.config import digest
 from malpighi.durable import replacing
+from malpighi.errors import ConfigError
 from malpighi.evaluation.controls import (
     BLANK,
     MISMATCHED,
@@ -24,6 +25,8 @@ from malpighi.evaluation.controls import (
     strangers,
 )
 from malpighi.evaluation.evaluate import EvaluateOptions
+from malpighi.evaluation.leaks import LeakReport
+from malpighi.evaluation.report import Panel
 from malpighi.geometry import View
 from malpighi.grading.grade import Reading
 from malpighi.inference.engine import Completion, Sampling
@@ -36,8 +39,9 @@ from malpighi.pipeline.exam_report import ExamPage
 from malpighi.pipeline.exam_settings import ExamSettings
 from malpighi.pipeline.examinee import Asking, Examinee, open_examinee
 from malpighi.pipeline.marking import Marker
-from malpighi.pipeline.material import Material, chosen, open_material
+from malpighi.pipeline.material import Material, chosen, of_suite, open_material
 from malpighi.pipeline.run import environment
+from malpighi.pipeline.screening import LEAKS, check_leaks, leak_panel
 from malpighi.pixels import decode_image
 from malpighi.records import Grade, Sample
 from malpighi.slides.steps import tissue_map
@@ -45,6 +49,8 @@ from malpighi.slides.tissue import TissueSettings
 
 CACHE = "answers.sqlite"
 RECORD = "exam.json"
+OWN = "own"
+"""As `train`: the training split of the data at hand."""
 RECORD_VERSION = 1
 
 
@@ -164,7 +170,37 @@ class Room:
             self.marker.grade_image,
             self._picture,
             environment(),
+            self._panels(),
         )
+
+    def check_leaks(self) -> None:
+        """Look for what of the samples was trained on; written beside the answers.
+
+        Raises:
+            DataError: something was, and the settings refuse it.
+            UserError: no training data are where the settings say.
+        """
+        asked = self.settings
+        if not asked.train:
+            return
+        if self.material.corpus is None:
+            raise ConfigError("leaks are looked for in a corpus on disk; these samples are in memory")
+        train = self.material.corpus if asked.train == OWN else Path(asked.train)
+        found = check_leaks(self.material.corpus, train, policy=asked.leaks, samples=self.samples)
+        with replacing(self.out / LEAKS) as file:
+            file.write(msgspec.json.format(msgspec.json.encode(found), indent=1))
+
+    def _panels(self) -> list[Panel]:
+        panels = []
+        if (self.out / LEAKS).is_file():
+            found = msgspec.json.decode((self.out / LEAKS).read_bytes(), type=LeakReport)
+            panels.append(leak_panel(found, self.settings.train or "an earlier check"))
+        if self.settings.suite:
+            missing = of_suite(self.material, self.settings).missing
+            rows = [{"task": one.task.name, "why": one.reason} for one in missing]
+            title = f"Tasks of {self.settings.suite} that were not examined"
+            panels.append(Panel("missing", title, f"{len(rows)} tasks.", rows))
+        return panels
 
     def _picture(self, sample: Sample) -> Image.Image:
         """What a sample shows, as stored; of a slide, what the model saw."""

@@ -1,5 +1,7 @@
 """How a model is examined."""
 
+from typing import Literal
+
 import msgspec
 
 from malpighi.config import Settings
@@ -61,7 +63,10 @@ class ExamSettings(Settings, frozen=True, kw_only=True):
         phantom: how much to draw where the data are `phantom`.
         segmenter: what makes a mask of boxes; see `Recipe.segmenter`.
         draws: bootstrap draws of the intervals.
-        shown: samples per exam in the report.
+        shown: samples per exam in the report that the model got wrong, and as many that it got right.
+        train: a run, a corpus or exported fingerprints that the model was trained on; `own` for the training
+            split of the data at hand; "" checks nothing.
+        leaks: `flag` test samples that were trained on, or `refuse` to examine them.
         probe: samples that a plan asks to measure time and tokens.
     """
 
@@ -89,7 +94,9 @@ class ExamSettings(Settings, frozen=True, kw_only=True):
     phantom: Phantom = Phantom(cells=120, regions=40)
     segmenter: str = "classical"
     draws: int = 2000
-    shown: int = 4
+    shown: int = 3
+    train: str = ""
+    leaks: Literal["flag", "refuse"] = "flag"
     probe: int = 4
 
     def __post_init__(self) -> None:

@@ -203,6 +203,7 @@ def _served(address: str, settings: ExamSettings) -> Examinee:
 
 def _plugged_in(where: str, settings: ExamSettings) -> Examinee:
     """An engine that comes with a package of its own, e.g. of a model whose licence or code is not ours."""
+    function = _resolved(where)
 
     def make() -> Engine:
         engine: Engine = function()
@@ -210,16 +211,19 @@ def _plugged_in(where: str, settings: ExamSettings) -> Examinee:
             raise ConfigError(f"{where} returned a {type(engine).__name__}, which has no `generate`")
         return engine
 
-    try:
-        function: Any = pkgutil.resolve_name(where)
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"{where}: package {error.name} is not installed") from error
-    except AttributeError as error:
-        raise ConfigError(f"{where}: {error}") from error
     style = settings.prompt or _own_style(settings.endpoint.family)
     mark = f"{where} {getattr(function, 'fingerprint', '')}"
     name = _named(settings, where.partition(":")[0])
     return Examinee(name, f"the plug-in {where}", "plug-in", mark, style, settings.batch_size or 8, make)
+
+
+def _resolved(where: str) -> Any:
+    try:
+        return pkgutil.resolve_name(where)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{where}: package {error.name} is not installed") from error
+    except AttributeError as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def _scripted(words: str, settings: ExamSettings) -> Examinee:

@@ -101,6 +101,7 @@ def examine(
     asking = room.asking()
     if settings.workers > 1 and isinstance(data, Material):
         raise ConfigError("workers share a corpus on disk; samples in memory are asked by one process")
+    room.check_leaks()
     record(room)
     others = [start(_help, model, data, out, settings) for _ in range(1, settings.workers)]
     try:

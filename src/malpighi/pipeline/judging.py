@@ -36,7 +36,7 @@ def corpus_of(run: Path) -> Corpus:
     Raises:
         UserError: the folder holds none.
     """
-    for folder in (run, run / "corpus", *sorted(run.glob("stages/*/corpus"))):
+    for folder in (run, run / "corpus", run / "data/corpus", *sorted(run.glob("stages/*/corpus"))):
         if (folder / "corpus.json").is_file():
             return Corpus.open(folder)
     raise UserError(f"{run} holds no corpus; give a run folder of `malpighi run` or `malpighi evaluate`")

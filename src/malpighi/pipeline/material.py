@@ -38,6 +38,7 @@ class Material:
         root: what the paths of slides are relative to.
         sets: per data set what a report says of it: name, counts, licence, split_rule, traps, failed.
         failures: items that could not be used.
+        corpus: the folder of the corpus; None where the samples are in memory.
     """
 
     samples: Sequence[Sample]
@@ -45,6 +46,7 @@ class Material:
     root: Path = Path()
     sets: Sequence[dict[str, Any]] = ()
     failures: Sequence[Failure] = field(default_factory=tuple)
+    corpus: Path | None = None
 
 
 def open_material(data: str | Path | Material, out: Path, settings: ExamSettings, tell: Tell) -> Material:
@@ -64,7 +66,8 @@ def open_material(data: str | Path | Material, out: Path, settings: ExamSettings
         return data
     if (Path(data) / "corpus.json").is_file():
         corpus = Corpus.open(data)
-        return Material(corpus.samples(), Store(corpus.image_bytes, corpus.mask), Path(data))
+        store = Store(corpus.image_bytes, corpus.mask)
+        return Material(corpus.samples(), store, Path(data), corpus=Path(data))
     stage = Data(
         folder="" if str(data) == PHANTOM else str(data),
         phantom=settings.phantom,
@@ -80,7 +83,12 @@ def open_material(data: str | Path | Material, out: Path, settings: ExamSettings
     corpus = Corpus.open(out / "data" / "corpus")
     store = Store(corpus.image_bytes, corpus.mask)
     return Material(
-        corpus.samples(), store, slide_root(stage, out / "data"), notes["sets"], corpus.failures()
+        corpus.samples(),
+        store,
+        slide_root(stage, out / "data"),
+        notes["sets"],
+        corpus.failures(),
+        out / "data" / "corpus",
     )
 
 
