@@ -157,3 +157,53 @@ def test_data_sets_are_listed_and_described(malpighi):
     code, _, err = malpighi("data", "get", "ccrcc")
     assert code == 2
     assert "--accept-licence" in err
+
+
+def test_a_script_is_planned_examined_and_compared(malpighi, run, tmp_path):
+    common = ("scripted:dark", str(run / "corpus"), "--out", str(tmp_path / "exam"))
+    code, out, _ = malpighi("evaluate", *common, "--plan", "--json")
+    assert (code, json.loads(out)["requests"]) == (0, 12)
+    code, out, err = malpighi("evaluate", *common, "--controls", "permuted", "--set", "train=own", "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    (row,) = [row for row in told["results"]["rows"] if row["model"] == "scripted-dark"]
+    assert row["score"]["value"] == 0.5
+    assert {path.name for path in (tmp_path / "exam/tables").iterdir()} >= {"scores.csv", "scores.tex"}
+    page = (tmp_path / "exam/report.html").read_text()
+    for words in ("No test sample was found in the training data", "Order of the options", "a script that"):
+        assert words in page
+    code, out, _ = malpighi(
+        "compare", str(run), str(tmp_path / "exam"), "--tables", str(tmp_path / "t"), "--json"
+    )
+    assert code == 0
+    models = json.loads(out)["results"]["models"]
+    assert sorted(models) == ["m", "majority", "scripted-dark"], "a control is no contestant"
+    assert (tmp_path / "t/comparisons.tex").is_file()
+    code, _, err = malpighi("compare", str(run), str(tmp_path / "exam"), "--with", "smartpath-r1")
+    assert code == 2
+    assert "smartpath-r1 has no figures for d/class" in " ".join(err.split())
+
+
+def test_an_examination_says_what_is_wrong(malpighi, run, tmp_path):
+    out = ("--out", str(tmp_path / "exam"))
+    corpus = str(run / "corpus")
+    for arguments, word in (
+        (("nowhere", corpus, *out), "no model folder nowhere"),
+        (("scripted:x", str(tmp_path / "none"), *out), "there is no folder"),
+        (("scripted:x", corpus, *out, "--exam", "z/*"), "no exam is named 'z/*'"),
+        (("scripted:x", corpus, *out, "--suite", "smartpath-r1"), "no sample answers to a task of suite"),
+        (("scripted:x", corpus, *out, "--suite", "none"), "smartpath-r1"),
+        (("scripted:x", corpus, *out, "--controls", "blind"), "unknown control 'blind'"),
+        (("http://127.0.0.1:9/v1", corpus, *out), "names no model"),
+        (("no_package:make", corpus, *out), "package no_package is not installed"),
+        (("platform:node", corpus, *out), "has no `generate`"),
+    ):
+        code, _, err = malpighi("evaluate", *arguments)
+        assert code == 2, arguments
+        assert word in " ".join(err.split()), err
+
+
+def test_leaks_are_told(malpighi, run):
+    code, out, err = malpighi("leaks", str(run), "--json")
+    assert code == 0, err
+    assert json.loads(out)["leaks"] == []

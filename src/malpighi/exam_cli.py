@@ -115,6 +115,8 @@ def evaluate(asked: _Exam) -> None:
         print_json(told | more | {"failures": msgspec.to_builtins(found.failures)})
     else:
         console.print(to_rich(found.results))
+        for panel in found.panels:
+            _print_panel(panel)
         console.print(f"\nReport: [bold]{found.report}[/]   {NOTICE}", highlight=False, soft_wrap=True)
     _end(found.failures, as_json=asked.as_json)
 
@@ -313,6 +315,22 @@ def _exam_settings(asked: _Exam) -> Any:
         workers=asked.workers,
     )
     return override(settings, asked.settings or [])
+
+
+def _print_panel(panel: Any) -> None:
+    rows = [{column: _told(row.get(column)) for column in panel.columns} for row in panel.rows]
+    if rows:
+        console.print(table(panel.title, rows, tuple(panel.numbers)))
+    else:
+        console.print(f"{panel.title}: {panel.note}", highlight=False, markup=False)
+    for warning in panel.warnings:
+        console.print(f"! {warning}", highlight=False, markup=False)
+
+
+def _told(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def _print_plan(planned: Any) -> None:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from malpighi.errors import UserError
 from malpighi.evaluation.cells import Cells, gather
+from malpighi.evaluation.controls import is_control
 from malpighi.evaluation.rows import models_in, stream_predictions
 from malpighi.evaluation.statistics import Bootstrap
 from malpighi.evaluation.tables import Results, tabulate
@@ -25,7 +26,7 @@ class CompareOptions:
 
     Attributes:
         against: the model that all others are compared with, as the table names it; "" for every pair.
-        models: models taken into account, by the name in their rows; empty for all.
+        models: models taken into account, by the name in their rows; empty for all but controls.
         exams: exams taken into account; empty for all.
         bootstrap: draws, seed and level of the intervals.
     """
@@ -119,9 +120,8 @@ def _in_several_runs(sources: Sequence[_Source]) -> set[str]:
 def _rows(sources: Sequence[_Source], shared: set[str], options: CompareOptions) -> Iterator[Prediction]:
     for source in sources:
         for row in stream_predictions(source.path):
-            if (options.models and row.model not in options.models) or (
-                options.exams and row.exam not in options.exams
-            ):
+            named = row.model in options.models if options.models else not is_control(row.model)
+            if not named or (options.exams and row.exam not in options.exams):
                 continue
             yield replace(row, model=f"{row.model} ({source.run})") if row.model in shared else row
 

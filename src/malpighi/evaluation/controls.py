@@ -68,6 +68,11 @@ class Controls(msgspec.Struct, frozen=True):
     consistency: tuple[Consistency, ...] = ()
 
 
+def is_control(model: str) -> bool:
+    """Whether a model's name is that of a control's rows."""
+    return model.rpartition("@")[2] in CONTROLS and "@" in model
+
+
 def control_name(model: str, control: str) -> str:
     """The model name that a control's rows carry.
 

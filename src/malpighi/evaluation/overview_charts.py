@@ -102,7 +102,7 @@ def radar(
     )
     return Markup(
         '<figure class="radar"><figcaption>{title}</figcaption>'
-        '<svg viewBox="-230 -165 460 330" role="img" aria-label="scores of {title}">'
+        '<svg viewBox="-290 -160 580 320" role="img" aria-label="scores of {title}">'
         "{rings}{spokes}{drawn}</svg></figure>"
     ).format(title=title, rings=rings, spokes=spokes, drawn=drawn)
 

@@ -13,7 +13,7 @@ from PIL import Image
 from malpighi.durable import replacing
 from malpighi.errors import DataError
 from malpighi.evaluation.cases import Case, case_of
-from malpighi.evaluation.controls import BLANK, CONTROLS, Controls, control_name, controls_of
+from malpighi.evaluation.controls import BLANK, CONTROLS, Controls, control_name, controls_of, is_control
 from malpighi.evaluation.exports import sheet_of, write_tables
 from malpighi.evaluation.majority import MODEL as MAJORITY
 from malpighi.evaluation.majority import majority_predictions
@@ -59,10 +59,11 @@ class ExamPage:
 
 
 class Written(NamedTuple):
-    """The tables, what the controls say (None without any), and the page."""
+    """The tables, what the controls say (None without any), further sections, and the page."""
 
     results: Results
     controls: Controls | None
+    panels: list[Panel]
     report: Path
 
 
@@ -76,7 +77,8 @@ def write_exam(page: ExamPage, failures: Sequence[Failure]) -> Written:
     write_predictions(folder / f"{MAJORITY}.jsonl", constant)
     rows = [*constant, *rows]
     bootstrap = Bootstrap(draws=page.settings.draws, seed=page.settings.seed)
-    found = results(rows, _pairs({row.model for row in rows}, name), bootstrap)
+    plain = [row for row in rows if not is_control(row.model)]  # controls are no contestants
+    found = results(plain, _pairs({row.model for row in plain}, name), bootstrap)
     controls = controls_of(name, rows, bootstrap) if page.settings.controls else None
     _write(page.out / RESULTS, json.dumps(to_dict(found)).encode())
     if controls is not None:
@@ -91,17 +93,33 @@ def write_exam(page: ExamPage, failures: Sequence[Failure]) -> Written:
             datasets=[_dataset(about) for about in page.material.sets],
             panels=panels,
             results=found,
-            confusions=exam_confusions([row for row in rows if "@" not in row.model]),
-            cases=_cases(page, rows, found),
+            confusions=exam_confusions(plain),
+            cases=_cases(page, plain, found),
             failures=failures,
-            environment=page.environment | {"fingerprint": page.examinee.fingerprint},
+            environment=page.environment | _provenance(page),
         ),
         report,
     )
     write_tables(
         found, page.out / "tables", [sheet_of(p.name, p.note, p.rows) for p in page.panels if p.rows]
     )
-    return Written(found, controls, report)
+    return Written(found, controls, panels, report)
+
+
+def _provenance(page: ExamPage) -> dict[str, str]:
+    """What else it takes to ask the same again."""
+    style, asked = page.examinee.style, page.settings
+    budgets = ", ".join(f"{scale} {tokens}" for scale, tokens in style.budgets.items())
+    return {
+        "model": page.examinee.what,
+        "fingerprint": page.examinee.fingerprint,
+        "prompt": f"{style.system}, family {style.family}, tokens a picture: {budgets}",
+        "answers": f"{asked.max_new_tokens} tokens at most, temperature {asked.temperature:g}",
+        "seed": str(asked.seed),
+        "samples": f"{len(page.samples)}, {asked.suite or ', '.join(asked.exams)}"
+        + (f", {asked.per_exam} an exam at most" if asked.per_exam else ""),
+        "all settings": "exam.json",
+    }
 
 
 def _files(folder: Path, name: str) -> list[Path]:
@@ -114,10 +132,8 @@ def _files(folder: Path, name: str) -> list[Path]:
 
 
 def _pairs(models: set[str], name: str) -> list[tuple[str, str]]:
-    """Every other model against the one at hand, and this one's controls against itself."""
-    plain = sorted(model for model in models - {name, MAJORITY} if "@" not in model)
-    before = [MAJORITY, *plain, *(control_name(name, control) for control in CONTROLS)]
-    return [(other, name) for other in before if other in models]
+    """Every other model against the one at hand."""
+    return [(other, name) for other in (MAJORITY, *sorted(models - {name, MAJORITY})) if other in models]
 
 
 def _summary(page: ExamPage, controls: Controls | None) -> str:
@@ -131,7 +147,6 @@ def _summary(page: ExamPage, controls: Controls | None) -> str:
             shown = "a blank image" if look.control == BLANK else "another sample's image"
             gain = _span(look.difference.estimate, "+")
             told.append(f"With the image it scores {gain} against {shown} (p = {look.difference.p:.2g}).")
-    told += [f"Does it look? {look.warning}." for look in controls.looks if look.warning]
     for same in controls.consistency:
         if same.exam in ("all exams", _only([each.exam for each in controls.consistency])):
             told.append(f"With permuted options it names the same one in {_span(same.share)} of {same.n}.")
@@ -151,6 +166,7 @@ def _control_panels(controls: Controls | None) -> list[Panel]:
             "to": look.difference.estimate.high,
             "p": look.difference.p,
             "samples": look.difference.n,
+            "looks": "not shown" if look.warning else "yes",
         }
         for look in controls.looks
     ]
@@ -164,7 +180,8 @@ def _control_panels(controls: Controls | None) -> list[Panel]:
         }
         for one in controls.consistency
     ]
-    warnings = [f"{look.exam}: {look.warning}" for look in controls.looks if look.warning]
+    whole = ("all exams", _only([look.exam for look in controls.looks]))
+    warnings = [look.warning for look in controls.looks if look.warning and look.exam in whole]
     note = "The same samples with a blank image, and with another patient's image of the same exam, paired."
     order = "How often the same option is named when the options stand in another order."
     return [
@@ -201,8 +218,7 @@ def _cases(page: ExamPage, rows: Sequence[Prediction], found: Results) -> list[C
         exams.setdefault(sample.exam, []).append(sample)
     by_sample: dict[str, list[Prediction]] = {}
     for row in rows:
-        if "@" not in row.model:
-            by_sample.setdefault(row.sample, []).append(row)
+        by_sample.setdefault(row.sample, []).append(row)
     styles = styles_of(found.models)
     cases = []
     for _, members in sorted(exams.items()):

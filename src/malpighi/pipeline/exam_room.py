@@ -186,9 +186,7 @@ class Room:
         if self.material.corpus is None:
             raise ConfigError("leaks are looked for in a corpus on disk; these samples are in memory")
         train = self.material.corpus if asked.train == OWN else Path(asked.train)
-        found = check_leaks(self.material.corpus, train, policy=asked.leaks, samples=self.samples)
-        with replacing(self.out / LEAKS) as file:
-            file.write(msgspec.json.format(msgspec.json.encode(found), indent=1))
+        check_leaks(self.material.corpus, train, policy=asked.leaks, samples=self.samples, out=self.out)
 
     def _panels(self) -> list[Panel]:
         panels = []

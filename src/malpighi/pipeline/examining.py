@@ -19,6 +19,7 @@ from malpighi.claims import Claims
 from malpighi.errors import ConfigError
 from malpighi.evaluation.controls import Controls
 from malpighi.evaluation.evaluate import Outcome
+from malpighi.evaluation.report import Panel
 from malpighi.evaluation.shards import evaluate_shared
 from malpighi.evaluation.tables import Results
 from malpighi.inference.openai_engine import Spent
@@ -45,6 +46,7 @@ class ExamRun:
         predictions: rows by name, controls included: file paths.
         results: the tables, of every model in the folder.
         controls: what the controls say; None where none were asked.
+        panels: further tables: controls, leakage, tasks of a suite that could not be asked.
         failures: data that could not be used and samples that could not be asked or answered.
         asked: rows that this process has written.
         kept: rows that were there, or that other processes have written.
@@ -59,6 +61,7 @@ class ExamRun:
     predictions: dict[str, Path]
     results: Results
     controls: Controls | None
+    panels: list[Panel]
     failures: list[Failure]
     asked: int
     kept: int
@@ -117,6 +120,7 @@ def examine(
         predictions={name: out / "predictions" / f"{name}.jsonl" for name in outcomes},
         results=written.results,
         controls=written.controls,
+        panels=written.panels,
         failures=failures,
         asked=sum(outcome.asked for outcome in outcomes.values()),
         kept=sum(outcome.kept for outcome in outcomes.values()),

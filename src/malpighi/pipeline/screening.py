@@ -59,9 +59,10 @@ def check_leaks(
     policy: Literal["flag", "refuse"] = "flag",
     samples: Sequence[Sample] | None = None,
     settings: LeakSettings | None = None,
+    out: Path | None = None,
     tell: Tell = lambda *_: None,
 ) -> LeakReport:
-    """What of a test split is in a training split; written to `leaks.json` beside the test data.
+    """What of a test split is in a training split; kept as `leaks.json`.
 
     Args:
         test: a run folder or a corpus, whose test split is checked.
@@ -69,6 +70,7 @@ def check_leaks(
         policy: `refuse` ends with an error where anything leaked; the file is written all the same.
         samples: these test samples instead of the whole split.
         settings: what counts as a leak.
+        out: folder of `leaks.json`; that of the test data where None.
         tell: progress.
 
     Raises:
@@ -78,8 +80,11 @@ def check_leaks(
     seen = fingerprints_of(train or test, Split.TRAIN, tell)
     asked = fingerprints_of(test, Split.TEST, tell, samples)
     found = find_leaks(seen, asked, settings, on_progress=lambda kind, share: tell(share, 1.0, kind))
-    with mending(test), replacing(test / LEAKS) as file:
-        file.write(msgspec.json.format(msgspec.json.encode(found), indent=1))
+    out = out or test
+    with mending(out):
+        out.mkdir(parents=True, exist_ok=True)
+        with replacing(out / LEAKS) as file:
+            file.write(msgspec.json.format(msgspec.json.encode(found), indent=1))
     enforce(found, policy)
     return found
 
