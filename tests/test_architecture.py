@@ -21,7 +21,7 @@ FLOORS = {
     **dict.fromkeys(("inference", "datasets", "phantom"), 4),
     **dict.fromkeys(("curation", "training", "evaluation", "copilot"), 5),
     **dict.fromkeys(("pipeline", "recipes"), 6),
-    **dict.fromkeys(("terminal", "slide_cli", "data_cli", "exam_cli", "cli"), 7),
+    **dict.fromkeys(("terminal", "slide_cli", "data_cli", "exam_cli", "figures_cli", "cli"), 7),
 }
 # The only rooms that stand on a room of their own floor.
 STANDS_ON = {
@@ -31,13 +31,21 @@ STANDS_ON = {
     ("cli", "slide_cli"),
     ("cli", "data_cli"),
     ("cli", "exam_cli"),
+    ("cli", "figures_cli"),
     ("slide_cli", "terminal"),
     ("data_cli", "terminal"),
     ("exam_cli", "terminal"),
+    ("figures_cli", "terminal"),
 }
 
 # `malpighi --help` must answer at once, so each command imports what it needs.
-LATE_IMPORTS = {"malpighi.cli", "malpighi.slide_cli", "malpighi.data_cli", "malpighi.exam_cli"}
+LATE_IMPORTS = {
+    "malpighi.cli",
+    "malpighi.slide_cli",
+    "malpighi.data_cli",
+    "malpighi.exam_cli",
+    "malpighi.figures_cli",
+}
 
 # The phantom draws in micrometres: it makes pixels at a scale, and converts none from one scale to another.
 SCALES = {"geometry", "phantom"}

@@ -207,3 +207,36 @@ def test_leaks_are_told(malpighi, run):
     code, out, err = malpighi("leaks", str(run), "--json")
     assert code == 0, err
     assert json.loads(out)["leaks"] == []
+
+
+def test_annotators_are_compared(malpighi, tmp_path):
+    path = tmp_path / "labels.csv"
+    rows = [f"c{n},p{n // 2},{'NA' if n % 3 else 'NILM'},{'NA' if n % 4 else 'NILM'}," for n in range(24)]
+    path.write_text("\n".join(["item,group,ann,ben,cho", *rows]))
+    code, out, err = malpighi("agreement", str(path), "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    assert told["raters"] == ["ann", "ben", "cho"]
+    same = sum((n % 3 == 0) == (n % 4 == 0) for n in range(24)) / 24
+    assert told["agreement"]["percent"]["value"] == pytest.approx(same), (
+        "'NA' is a label, an empty cell is none"
+    )
+    code, out, _ = malpighi("agreement", str(path))
+    assert "Cohen's kappa, ann and ben" in out
+    path.write_text("item,group,ann\nc1,p1,x\n")
+    code, _, err = malpighi("agreement", str(path))
+    assert (code, "two annotators or more" in " ".join(err.split())) == (2, True)
+
+
+def test_power_goes_both_ways(malpighi):
+    needed = json.loads(malpighi("power", "--difference", "0.05", "--json")[1])["samples"]
+    assert 500 < needed < 800
+    seen = json.loads(malpighi("power", "--samples", str(needed), "--json")[1])["difference"]
+    assert seen == pytest.approx(0.05, rel=0.02)
+    grouped = malpighi(
+        "power", "--difference", "0.05", "--group-size", "10", "--correlation", "0.3", "--json"
+    )[1]
+    assert json.loads(grouped)["samples"] == pytest.approx(3.7 * needed, rel=0.02)
+    assert "cannot show any difference" in malpighi("power", "--samples", "3")[1]
+    code, _, err = malpighi("power")
+    assert (code, "either --difference or --samples" in err) == (2, True)

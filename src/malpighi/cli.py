@@ -15,6 +15,7 @@ import typer
 from malpighi.data_cli import data_app
 from malpighi.errors import ConfigError, UserError
 from malpighi.exam_cli import exam_app
+from malpighi.figures_cli import figures_app
 from malpighi.grading.published import Mode
 from malpighi.slide_cli import slide_app
 from malpighi.terminal import (
@@ -44,6 +45,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(exam_app)
+app.add_typer(figures_app)
 app.add_typer(data_app, name="data")
 app.add_typer(slide_app, name="slide")
 

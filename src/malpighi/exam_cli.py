@@ -1,4 +1,4 @@
-"""Commands about exams: examining models and encoders, judging answers, comparing runs, published numbers."""
+"""Commands about exams: examining models and encoders, judging answers, looking for leaks."""
 
 import os
 from dataclasses import asdict
@@ -22,6 +22,7 @@ from malpighi.terminal import (
     print_json,
     progress_bar,
     table,
+    told,
 )
 
 # Each command imports what it needs when it runs: `malpighi --help` must not wait for torch.
@@ -32,33 +33,6 @@ exam_app = typer.Typer()
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
 _KEY = "MALPIGHI_API_KEY"
-
-
-@exam_app.command()
-def published(
-    paper: Annotated[str, typer.Argument(metavar="PAPER", help="smartpath-r1, patho-r1 or singpath-vl.")],
-    check: Annotated[  # noqa: FBT002
-        bool, typer.Option("--check", help="Recompute everything; list what contradicts itself.")
-    ] = False,
-    as_json: Json = False,  # noqa: FBT002
-) -> None:
-    """Show a paper's tables, or recompute averages, intervals and ranks from their rows."""
-    from malpighi.evaluation.published.check import check as check_paper
-    from malpighi.evaluation.published.rows import paper as paper_named
-    from malpighi.evaluation.published.show import check_tables, tables
-
-    if check:
-        report = check_paper(paper)
-        if as_json:
-            print_json(msgspec.to_builtins(report))
-        else:
-            console.print(check_tables(report))
-    elif as_json:
-        found = paper_named(paper)
-        rows = [row._asdict() for row in found.rows]
-        print_json({"paper": found.name, "title": found.title, "rows": rows})
-    else:
-        console.print(tables(paper))
 
 
 class _Exam(NamedTuple):
@@ -110,9 +84,9 @@ def evaluate(asked: _Exam) -> None:
         listener.started("exam", resumed=asked.out.exists())
         found = examine(asked.model, asked.data, asked.out, settings, listener.progressed)
     if asked.as_json:
-        told = {"results": to_dict(found.results), "controls": msgspec.to_builtins(found.controls)}
+        answer = {"results": to_dict(found.results), "controls": msgspec.to_builtins(found.controls)}
         more = {"asked": found.asked, "kept": found.kept, "cost": found.cost, "report": str(found.report)}
-        print_json(told | more | {"failures": msgspec.to_builtins(found.failures)})
+        print_json(answer | more | {"failures": msgspec.to_builtins(found.failures)})
     else:
         console.print(to_rich(found.results))
         for panel in found.panels:
@@ -167,52 +141,6 @@ def leaks(asked: _Leaks) -> None:
         for leak in found.leaks[:20]:
             console.print(f"{leak.test}: {leak.evidence}, as {leak.train}", highlight=False, markup=False)
     _end(found.failures, as_json=asked.as_json)
-
-
-class _Compare(NamedTuple):
-    """Which runs are set side by side."""
-
-    runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Run folders, or files of predictions.")
-    ]
-    beside: Annotated[
-        str, typer.Option("--with", metavar="PAPER", help="Set published figures beside: smartpath-r1 ...")
-    ] = ""
-    against: Annotated[
-        str, typer.Option(help="The model that all are compared with.", show_default="all pairs")
-    ] = ""
-    models: Annotated[list[str] | None, typer.Option("--model", help="Only these; repeatable.")] = None
-    exams: Annotated[list[str] | None, typer.Option("--exam", help="Only these; repeatable.")] = None
-    tables: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Write every table as CSV and LaTeX too.")
-    ] = None
-    as_json: Json = False
-
-
-@command(exam_app)
-def compare(asked: _Compare) -> None:
-    """Set runs side by side: paired tests, ranks, and where they are not comparable; or beside a paper."""
-    from malpighi.evaluation.compare import CompareOptions, compare
-    from malpighi.evaluation.exports import write_tables
-    from malpighi.evaluation.published.beside import beside
-    from malpighi.evaluation.published.show import beside_tables
-    from malpighi.evaluation.tables import to_dict, to_rich
-
-    options = CompareOptions(
-        against=asked.against, models=tuple(asked.models or ()), exams=tuple(asked.exams or ())
-    )
-    found = compare(asked.runs, options)
-    published_rows = beside(found, asked.beside) if asked.beside else None
-    if asked.tables:
-        write_tables(found, asked.tables)
-    if asked.as_json:
-        print_json({"results": to_dict(found), "published": msgspec.to_builtins(published_rows)})
-        return
-    console.print(to_rich(found))
-    if published_rows is not None:
-        console.print(beside_tables(published_rows))
-    if asked.tables:
-        console.print(f"Tables: {asked.tables}", highlight=False, soft_wrap=True)
 
 
 class _Judge(NamedTuple):
@@ -318,19 +246,13 @@ def _exam_settings(asked: _Exam) -> Any:
 
 
 def _print_panel(panel: Any) -> None:
-    rows = [{column: _told(row.get(column)) for column in panel.columns} for row in panel.rows]
+    rows = [{column: told(row.get(column)) for column in panel.columns} for row in panel.rows]
     if rows:
         console.print(table(panel.title, rows, tuple(panel.numbers)))
     else:
         console.print(f"{panel.title}: {panel.note}", highlight=False, markup=False)
     for warning in panel.warnings:
         console.print(f"! {warning}", highlight=False, markup=False)
-
-
-def _told(value: object) -> str:
-    if value is None:
-        return ""
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def _print_plan(planned: Any) -> None:

@@ -153,6 +153,13 @@ def escaped(text: str) -> str:
     return text.replace("[", r"\[")
 
 
+def told(value: object) -> str:
+    """A value of a table: numbers with three decimals, nothing for none."""
+    if value is None:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
 @contextmanager
 def progress_bar(console: Console, text: str) -> Iterator[Callable[[float, float | None], None]]:
     """A bar while something is at work; called with (done, total or None where unknown)."""

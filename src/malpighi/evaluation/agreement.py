@@ -7,7 +7,9 @@ every item, except for Cohen's kappa, which compares two of them.
 Source: Gwet, Handbook of Inter-Rater Reliability, 4th ed. (2014), for missing labels.
 """
 
+import csv
 from collections.abc import Hashable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -53,6 +55,45 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
     kappa: Estimate
     ac1: Estimate
     pairs: tuple[tuple[int, int, Estimate, Estimate], ...]
+
+
+class LabelTable(NamedTuple):
+    """A table of labels as people write it.
+
+    Attributes:
+        raters: names of the annotators' columns.
+        rows: labels by item and annotator; "" where there is none.
+        groups: patient or slide of each item.
+    """
+
+    raters: tuple[str, ...]
+    rows: list[list[str]]
+    groups: list[str]
+
+
+def read_labels(path: Path) -> LabelTable:
+    """A CSV file with the columns `item`, `group` and one per annotator.
+
+    Raises:
+        DataError: missing, unreadable, without these columns or two annotators, or an item that repeats.
+    """
+    try:
+        reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+    columns = list(reader.fieldnames or ())
+    raters = tuple(column for column in columns if column not in ("item", "group"))
+    if not {"item", "group"} <= set(columns) or len(raters) < 2:
+        raise DataError(
+            f"{path}: expected the columns item, group and two annotators or more; found {columns}"
+        )
+    found = list(reader)
+    items = [row["item"] for row in found]
+    if len(set(items)) < len(items):
+        twice = next(item for item in items if items.count(item) > 1)
+        raise DataError(f"{path}: item {twice!r} occurs twice; give each one row")
+    rows = [[(row[rater] or "").strip() for rater in raters] for row in found]
+    return LabelTable(raters, rows, [row["group"] or row["item"] for row in found])
 
 
 def label_matrix(table: Sequence[Sequence[Hashable | None]]) -> Labels:
