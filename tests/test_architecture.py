@@ -39,7 +39,7 @@ STANDS_ON = {
 }
 
 # `malpighi --help` must answer at once, so each command imports what it needs.
-LATE_IMPORTS = {
+LATE_IMPORTS = {f"malpighi.{name}" for name in ("cli", "slide_cli", "data_cli", "exam_cli", "figures_cli")}
     "malpighi.cli",
     "malpighi.slide_cli",
     "malpighi.data_cli",

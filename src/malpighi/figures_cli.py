@@ -114,7 +114,7 @@ def agreement(asked: _Agreement) -> None:
     for first, second, _, kappa in found.pairs:
         named.append((f"Cohen's kappa, {table_of.raters[first]} and {table_of.raters[second]}", kappa))
     rows = [
-        {"agreement": name, "value": _told(e.value), "from": _told(e.low), "to": _told(e.high)}
+        {"agreement": name, "value": told(e.value), "from": told(e.low), "to": told(e.high)}
         for name, e in named
     ]
     title = f"{found.raters} annotators, {found.items} items with two labels or more in {found.groups} groups"
