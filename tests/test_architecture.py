@@ -40,12 +40,6 @@ STANDS_ON = {
 
 # `malpighi --help` must answer at once, so each command imports what it needs.
 LATE_IMPORTS = {f"malpighi.{name}" for name in ("cli", "slide_cli", "data_cli", "exam_cli", "figures_cli")}
-    "malpighi.cli",
-    "malpighi.slide_cli",
-    "malpighi.data_cli",
-    "malpighi.exam_cli",
-    "malpighi.figures_cli",
-}
 
 # The phantom draws in micrometres: it makes pixels at a scale, and converts none from one scale to another.
 SCALES = {"geometry", "phantom"}

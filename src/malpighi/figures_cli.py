@@ -7,7 +7,7 @@ import msgspec
 import typer
 
 from malpighi.errors import ConfigError
-from malpighi.terminal import command, console, print_json, table
+from malpighi.terminal import command, console, print_json, table, told
 
 # Each command imports what it needs when it runs: `malpighi --help` must not wait for scipy.
 # ruff: noqa: PLC0415
