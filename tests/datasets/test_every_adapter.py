@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from malpighi.datasets import describe
 from malpighi.datasets.catalogue import ADAPTERS
+from malpighi.errors import DataError
 
 HERE = Path(__file__).parent
 CONTRACTS = HERE.parent / "contracts/test_adapters.py"
@@ -82,3 +84,16 @@ def test_only_these_stand_in_no_paper():
         "herlev", "lbc_cytology", "crc_val_he_7k", "bccd", "dsb2018_he", "ebhi_seg", "pathology_atlas",
         "bracs_roi",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_a_folder_of_something_else_is_told_what_it_should_hold(name, tmp_path):
+    (tmp_path / "x/y").mkdir(parents=True)
+    Image.new("RGB", (9, 9)).save(tmp_path / "x/y/a.png")
+    with pytest.raises(DataError) as caught:
+        list(ADAPTERS[name].read(tmp_path))
+    said = str(caught.value)
+    assert said.startswith(f"{name}: ")
+    assert str(tmp_path) in said
+    assert ADAPTERS[name].layout in said
+    assert "Errno" not in said

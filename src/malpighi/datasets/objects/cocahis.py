@@ -72,6 +72,8 @@ def ask_cocahis(entry: Entry, picture: Picture) -> Iterator[Asked]:
 def _reading(path: Path) -> Iterator[Any]:
     if h5py is None:
         raise DataError(f"{path} is HDF5, which needs h5py: install malpighi[slides]")
+    if not path.is_file():
+        raise DataError(f"no file {path}")
     try:
         with h5py.File(path, "r") as file:
             yield file
