@@ -147,6 +147,11 @@ def _print_check(found: Any) -> None:
     for trap in adapter.traps:
         console.print(f"[yellow]![/] {escaped(trap)}")
     if found.twins:
-        console.print(f"{len(found.twins)} pictures occur more than once; reading keeps the first of each.")
+        kept = (
+            "in several groups, which may part over a split"
+            if adapter.repeats
+            else "more than once; reading keeps the first of each"
+        )
+        console.print(f"{len(found.twins)} pictures occur {kept}.")
     if found.failures:
         console.print(failures_table(found.failures))

@@ -169,7 +169,7 @@ class Adapter:
         folder = Path(folder)
         if not folder.is_dir():
             raise DataError(f"{self.name}: no folder {folder}; expected one that holds {self.layout}")
-        entries, failures = self.survey(folder)
+        entries, failures = self._listed(folder)
         if not entries:
             first = f"; first of {len(failures)} failures: {': '.join(failures[0])}" if failures else ""
             raise DataError(f"{self.name}: no usable image in {folder}; expected {self.layout}{first}")
@@ -184,6 +184,12 @@ class Adapter:
             if entry.load and root is not None:
                 entry = replace(entry, load=partial(_seen_from, root, folder, entry.load))
             yield from self._read_entry(entry, by_key)
+
+    def _listed(self, folder: Path) -> Survey:
+        try:
+            return self.survey(folder)
+        except DataError as error:
+            raise DataError(f"{self.name}: {error}; the folder should hold {self.layout}") from error
 
     def _read_entry(self, entry: Entry, by_key: dict[str, str] | None) -> Iterator[Item | Failure]:
         try:

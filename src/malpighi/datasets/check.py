@@ -23,7 +23,10 @@ class Count(NamedTuple):
 
 
 class Twins(NamedTuple):
-    """Images of the same bytes under several ids; reading keeps the first and reports the others."""
+    """Images of the same bytes in several entries; reading keeps the first and reports the others.
+
+    Where an adapter keeps them all, only those in several groups count: they may part over a split.
+    """
 
     ids: tuple[str, ...]
     groups: tuple[str, ...]
@@ -105,7 +108,7 @@ def check(adapter: Adapter, folder: str | Path, plan: SplitPlan | None = None) -
         splits=_in_order(splits),
         groups=_in_order({split: len(members) for split, members in groups.items()}),
         failures=tuple(failures),
-        twins=tuple(filter(None, map(_twins, images.values()))),
+        twins=tuple(filter(None, (_twins(same, repeats=adapter.repeats) for same in images.values()))),
     )
 
 
@@ -126,16 +129,17 @@ def counted(sample: Sample, expected: Container[str] = ()) -> tuple[str, int]:
     return (what, 1)
 
 
-def _twins(samples: list[Sample]) -> Twins | None:
-    exams = Counter(sample.exam for sample in samples)
-    if max(exams.values()) < 2:
+def _twins(samples: list[Sample], *, repeats: bool) -> Twins | None:
+    """The entries of an image, by one sample of each; None for one entry, whatever is asked about it."""
+    exam = Counter(sample.exam for sample in samples).most_common(1)[0][0]
+    entries = {sample.id.partition(":")[0]: sample for sample in samples if sample.exam == exam}
+    groups = {sample.group for sample in entries.values()}
+    if len(entries) < 2 or (repeats and len(groups) < 2):
         return None
-    exam = exams.most_common(1)[0][0]
-    same = [sample for sample in samples if sample.exam == exam]
     return Twins(
-        tuple(sample.id for sample in same),
-        tuple(sorted({sample.group for sample in same})),
-        tuple(sorted({str(sample.split) for sample in same})),
+        tuple(sample.id for sample in entries.values()),
+        tuple(sorted(groups)),
+        tuple(sorted({str(sample.split) for sample in entries.values()})),
     )
 
 

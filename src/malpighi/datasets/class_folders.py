@@ -225,11 +225,10 @@ lc25000 = Adapter(
     scale=Scale.ROI,
     organ="",
     stain="H&E",
-    counts={f"{label.partition('_')[0]}: {name}": 20 for label, name in _LC25000.items()},
+    counts={f"{label.partition('_')[0]}: {name}": 5000 for label, name in _LC25000.items()},
     split_rule=rule_text("file (patients are not known)"),
     traps=(
         "One exam per organ, as Patho-R1 asks; version 1 of this adapter asked all five classes at once.",
-        "Expected are 20 of each class, as in the small copy of our tests; the whole set has 5,000 of each.",
         "The 25,000 images were made from 1,250 by rotation and flipping: a near copy of a test image may be "
         "trained on, and patients are not known. High accuracy here means little.",
     ),

@@ -72,11 +72,14 @@ def test_boxes_are_corners_and_look_alikes_are_no_targets(items, tree, tmp_path,
     )
 
 
-def test_neuroendocrine_holds_both_ends_of_its_range(items, tree, tmp_path):
-    build(tree, "MIDOG.json")(tmp_path)
-    found, _ = items("midog_neuroendocrine", tmp_path)
-    assert {name.split(":")[0] for name in found} == {"300", "353", "354"}
-    assert any(name.endswith(":neuroendocrine_tumor_mitotic_figures") for name in found)
+def test_neuroendocrine_holds_both_ends_of_its_range(contract, tree):
+    kinds = [f"neuroendocrine_tumor_{kind}" for kind in ("mitotic_figures", "non-mitotic_figures")]
+    expected = [
+        pair
+        for name in ("300", "353", "354")
+        for pair in breast(name, (kinds[0], SHOWN), (kinds[1], NOT_SHOWN))
+    ]
+    contract("midog_neuroendocrine", build(tree, "MIDOG.json"), dict(expected), needed=["midog2/images"])
 
 
 def test_the_index_is_missed_by_name(items, tree, tmp_path):

@@ -131,3 +131,25 @@ def test_a_list_without_its_columns_is_refused(items, tree, painted, tmp_path):
 def test_grey_survives_jpeg_as_bright_and_dark():
     image = Image.fromarray(noisy(np.full((48, 64), 190, np.uint8)))
     assert np.asarray(image).min() > 100
+
+
+def test_slides_of_one_patient_are_one_group_where_the_table_names_it(items, tree, painted, tmp_path):
+    build(tree, painted)(tmp_path)
+    other = name("19B0000001", 0)
+    tree.image(tmp_path / f"SICAPv2/images/{other}.jpg", SIZE)
+    tree.pixels(tmp_path / f"SICAPv2/masks/{other}.jpg", noisy(painted(SIZE)))
+    alone, _ = items("sicapv2", tmp_path)
+    assert alone[f"{other}:absent:prostate_cancer"].sample.group == "19B0000001"
+    rows = [["slide_id", "patient_id"], ["18B0005478J", "7"], ["19B0000001", "7"], ["16B0001851", None]]
+    tree.write(tmp_path / "SICAPv2/wsi_labels.xlsx", xlsx(rows))
+    found, _ = items("sicapv2", tmp_path)
+    same = [found[f"{stem}:absent:prostate_cancer"].sample for stem in (other, UNLISTED)]
+    assert {(sample.group, sample.split) for sample in same} == {("patient 7", Split.TEST)}
+    assert found[f"{TRAIN[1]}:absent:prostate_cancer"].sample.group == "16B0001851"
+
+
+def test_a_table_of_slides_without_patients_is_passed_over(items, tree, painted, tmp_path):
+    build(tree, painted)(tmp_path)
+    tree.write(tmp_path / "SICAPv2/wsi_labels.xlsx", xlsx([["slide", "grade"], ["16B0001851", "3"]]))
+    found, _ = items("sicapv2", tmp_path)
+    assert found[f"{TRAIN[1]}:absent:prostate_cancer"].sample.group == "16B0001851"

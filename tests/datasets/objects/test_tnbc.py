@@ -93,3 +93,15 @@ def test_codes_must_be_numbers(items, tree, painted, tmp_path):
     tree.write(tmp_path / "classes.csv", "code,name\nx,lymphocytes\n")
     with pytest.raises(DataError, match=r"classes\.csv"):
         items("tnbc", tmp_path)
+
+
+def test_a_slide_number_without_its_zero_is_breast_all_the_same(items, tree, painted, tmp_path):
+    for slide in ("9", "12"):
+        tree.pixels(tmp_path / V1 / f"Slide_{slide}/{slide}_1.png", transparent(tree))
+        tree.pixels(tmp_path / V1 / f"GT_{slide}/{slide}_1.png", holed(painted, 255))
+    found, _ = items("tnbc", tmp_path)
+    asked = {name.split("/")[0]: item.sample.question for name, item in found.items() if "detection" in name}
+    assert asked == {
+        "9": "Detect nuclei in pathology breast.",
+        "12": "Detect nuclei in pathology brain.",
+    }

@@ -65,3 +65,18 @@ def test_a_column_that_is_missing_is_named(tmp_path, write, write_sheet):
     write_sheet(tmp_path / "SICAPv2/partition/Test/Train.xlsx", table)
     with pytest.raises(DataError, match=r"Train\.xlsx: no column G5"):
         list(adapter_named("sicapv2_patches").read(tmp_path))
+
+
+def test_patches_are_grouped_by_patient_where_the_table_names_it(tmp_path, write, write_sheet):
+    build_with(write, write_sheet)(tmp_path)
+    write_sheet(
+        tmp_path / "SICAPv2/wsi_labels.xlsx",
+        [["slide_id", "patient_id"], ["16B0001851", 7], ["17B0022786K", 7]],
+    )
+    found = {
+        one.id: one
+        for one in (getattr(r, "sample", None) for r in adapter_named("sicapv2_patches").read(tmp_path))
+        if one
+    }
+    groups = {key.split("/")[1].split("_")[0]: sample.group for key, sample in found.items()}
+    assert groups == {"16B0001851": "patient 7", "17B0022786": "patient 7", "18B0006169": "18B0006169"}

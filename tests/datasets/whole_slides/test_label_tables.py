@@ -81,14 +81,23 @@ def test_slides_in_records_can_be_relative_to_a_folder_above(tmp_path, slide):
         ("tcga_lusc", "Verrucous squamous cell carcinoma", 4),
     ],
 )
-def test_the_cohorts_have_the_published_options(tmp_path, slide, name, last, number):
-    slide(tmp_path / "TCGA-A2-A0CM-01Z-00-DX1.svs")
-    (tmp_path / "labels.csv").write_text(
-        f"dir,case_id,slide_id,label\n,TCGA-A2-A0CM,TCGA-A2-A0CM-01Z-00-DX1,{last}\n"
-    )
-    (item,) = adapter_named(name).read(tmp_path)
-    assert len(item.sample.options) == number
-    assert item.sample.options[item.sample.answer.index] == last
+def test_the_cohorts_have_the_published_options(contract, slide, name, last, number):
+    def build(folder):
+        slide(folder / "TCGA-A2-A0CM-01Z-00-DX1.svs")
+        (folder / "labels.csv").write_text(
+            f"dir,case_id,slide_id,label\n,TCGA-A2-A0CM,TCGA-A2-A0CM-01Z-00-DX1,{last}\n"
+            ",TCGA-A2-A0CN,TCGA-A2-A0CN-01Z-00-DX1,Phyllodes\n"
+        )
+
+    (sample,) = contract(
+        name,
+        build,
+        {"TCGA-A2-A0CM-01Z-00-DX1": "class"},
+        {"TCGA-A2-A0CN-01Z-00-DX1": "Phyllodes"},
+        needed=("labels.csv",),
+    ).values()
+    assert len(sample.options) == number
+    assert sample.options[sample.answer.index] == last
 
 
 def test_ambiguous_names_and_wrong_barcodes_are_failures(tmp_path, slide):

@@ -96,12 +96,12 @@ morphopercept_bench = Adapter(
     scale=Scale.CELL,
     organ="cervix",
     stain="Pap",
-    counts={},
+    counts=dict(zip(CRITERIA, (153, 151, 146, 393, 131, 360, 396, 231, 108), strict=True)),
     split_rule=rule_text("image (slides are not known)"),
     traps=(
         "The set is not released and its layout is proposed here; so are the two words of each answer.",
-        "Questions per criterion as published: NE 153, NA 151, NH 146, Koilocyte 393, CT 131, Nucleolus 360, "
-        "NC 396, NCR 231, NM 108; 2,069 in all.",
+        "Items differ from criterion to criterion, 2,069 in all: the nine accuracies rest on 108 (NM) to 396 "
+        "(NC) of them.",
         "The criterion NA is nuclear atypia; programs that take 'NA' for a missing value lose it.",
         "How often each observation holds is not published: report balanced accuracy and the constant answer "
         "beside accuracy.",

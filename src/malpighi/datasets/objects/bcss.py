@@ -94,6 +94,7 @@ bcss = Adapter(
         "Codes 0 (outside) and 7 (exclude) mean that nobody looked, not background: they are never asked "
         "for, but what a model finds there still counts against it.",
         "Undetermined, nerve, skin adnexa and other are never asked for, as in the paper.",
+        "A popular grouping into five classes counts DCIS and angioinvasion as tumor; here each is its own.",
         "Boxes frame connected regions of tissue, which are not single things; pieces under "
         f"{MIN_AREA} px are left out of boxes and masks.",
         "The paper's 7,322 and 1,870 samples come from tiles of 1,024 px that are not published.",

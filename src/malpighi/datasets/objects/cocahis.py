@@ -72,6 +72,8 @@ def ask_cocahis(entry: Entry, picture: Picture) -> Iterator[Asked]:
 def _reading(path: Path) -> Iterator[Any]:
     if h5py is None:
         raise DataError(f"{path} is HDF5, which needs h5py: install malpighi[slides]")
+    if not path.is_file():
+        raise DataError(f"no file {path}")
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -107,6 +109,8 @@ cocahis = Adapter(
         "Images are 1,388 x 1,037 px; the paper squeezes them to a square, which changes the shape of boxes.",
         f"The truth is the vote of seven annotators; its pieces are ragged, and those under {MIN_AREA} px "
         "are left out of boxes and masks.",
+        "The file also holds each annotator's own mask (GT/GT1 to GT7): how far they agree with each other "
+        "is the ceiling of any score here.",
         "24 test images of few patients: intervals are wide.",
     ),
     survey=survey_cocahis,

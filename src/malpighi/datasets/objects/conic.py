@@ -87,6 +87,8 @@ def ask_conic(entry: Entry, _: Picture) -> Iterator[Asked]:
 
 
 def _array(path: Path, depth: int) -> np.ndarray:
+    if not path.is_file():
+        raise DataError(f"no file {path}")
     try:
         array: np.ndarray = np.load(path, mmap_mode="r")
     except (OSError, ValueError) as error:

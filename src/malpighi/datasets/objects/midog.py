@@ -118,6 +118,8 @@ _TRAPS = (
     "question of its own, since the paper asks for it.",
     "All boxes are 50 px squares around a centre: they frame no outline, and AP at an IoU of 0.7 asks for a "
     "centre within about 8 px.",
+    "Scanners differ and images state no micrometres per pixel (0.23 to 0.25), so a box is not always of one "
+    "true size.",
     "There are no masks: the exam segmentation-of-boxes compares with filled boxes, as the paper must.",
     "Most windows of 1,024 px hold no mitosis; the exam detection leaves them out, as the paper does.",
 )

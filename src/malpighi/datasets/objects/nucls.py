@@ -192,6 +192,8 @@ nucls = Adapter(
     traps=(
         "About half of the nuclei have only a box: a mask that holds one of these is asked for in the exam "
         "segmentation-of-boxes, apart from those drawn by outline alone.",
+        "That outlines stand in the columns coords_x and coords_y is assumed; a table without them is a "
+        "failure that names the columns found.",
         "Images are cut to the annotated field of view; a nucleus seen by less than half is left out.",
         "Myoepithelium and eosinophils are never asked for, as in the paper; nor are unlabelled nuclei, "
         "which count against a model that finds them.",

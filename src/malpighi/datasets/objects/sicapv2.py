@@ -1,13 +1,12 @@
 """SICAPv2: cancer of the prostate. SmartPath-R1: `SICAPv2` (Tables 23 and 29), a single class."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from malpighi.datasets.adapter import Adapter, Asked, Entry, Picture, Survey
 from malpighi.datasets.objects.exams import Theme
 from malpighi.datasets.objects.folders import grey_for, pairs, require, root_of
-from malpighi.datasets.split import rule_text
+from malpighi.datasets.sicapv2_patients import TABLE, patients, slide_of
 from malpighi.datasets.whole_slides.sheet import read_sheet
 from malpighi.errors import DataError
 from malpighi.records import Scale, Split
@@ -16,7 +15,6 @@ THRESHOLD = 100
 MIN_AREA = 256
 
 _GRADES = ("NC", "G3", "G4", "G5")
-_SLIDE = re.compile(r"\d+B\d+")
 _CANCER = Theme("prostate cancer", "prostate")
 
 
@@ -34,14 +32,14 @@ def survey_sicapv2(folder: Path) -> Survey:
         for row in _rows(root / f"partition/Test/{part}.xlsx"):
             listed[Path(row["image_name"]).stem] = (_grade(row), official)
     found, failures = pairs(root / "images", root / "masks")
+    patient = patients(root)
     entries = []
     for pair in found:
-        slide = _SLIDE.match(pair.name)
-        if slide is None:
+        if not slide_of(pair.name):
             failures.append((pair.name, "expected a name that begins with the slide, e.g. 16B0001851"))
             continue
         grade, split = listed.get(pair.name, unlisted)
-        entries.append(Entry(pair.name, pair.image, slide[0], grade, split, {"marks": pair.marks}))
+        entries.append(Entry(pair.name, pair.image, patient(pair.name), grade, split, {"marks": pair.marks}))
     present = {pair.name for pair in found} | {name for name, _ in failures}
     failures.extend(
         (name, f"the {listed[name][1]} list names it, but there is no such image")
@@ -87,16 +85,21 @@ sicapv2 = Adapter(
     licence="CC BY-NC (not verified)",
     use="research",
     source="Silva-Rodríguez et al. 2020, https://data.mendeley.com/datasets/9xxm58dvs3/1",
-    layout="SICAPv2/{images,masks}/<name>.jpg and SICAPv2/partition/Test/{Train,Test}.xlsx",
+    layout="SICAPv2/{images,masks}/<name>.jpg and SICAPv2/partition/Test/{Train,Test}.xlsx, wsi_labels.xlsx",
     scale=Scale.ROI,
     organ="prostate",
     stain="H&E",
     counts={"images": 18783},
-    split_rule=rule_text("patient (first part of the file name)", official=True),
+    split_rule=(
+        "the official partition/Test, by patient; what it leaves out goes with its patient, or with its "
+        f"slide where {TABLE} does not name the patient"
+    ),
     traps=(
         f"Masks are lossy JPEG: grey above {THRESHOLD} is cancer, whose pattern cannot be told; pieces under "
         f"{MIN_AREA} px are noise.",
         "The files Test.xlsx below partition/Validation are validation folds, and are not used.",
+        f"File names tell the slide, of which a patient may have several; the patient stands in {TABLE} "
+        "(its columns slide_id and patient_id are assumed): keep it beside the images.",
         "Boxes frame connected regions of cancer, which are not single things.",
         "The paper's 23,924 samples are more than there are images: they come from another tiling.",
         "PathMMU's PathCLS holds images of this set, and sicapv2_patches asks for their Gleason patterns.",

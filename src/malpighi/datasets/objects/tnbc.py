@@ -66,7 +66,7 @@ def ask_tnbc(entry: Entry, picture: Picture) -> Iterator[Asked]:
         DataError: the mask is damaged, of another size, or has a code that `classes.csv` does not name.
     """
     codes_hw = labels_for(entry.detail["marks"], picture)
-    where = "brain" if entry.name.split("/")[0] >= f"{_BRAIN_FROM}" else "breast"
+    where = _organ(entry.name.split("/")[0])
     classes = entry.detail["classes"]
     if not classes:
         yield from Theme("nuclei", where).by_labels(_nuclei(codes_hw > 0))
@@ -78,6 +78,11 @@ def ask_tnbc(entry: Entry, picture: Picture) -> Iterator[Asked]:
         )
     for code, name in classes.items():
         yield from Theme(name, where).by_labels(_nuclei(codes_hw == code))
+
+
+def _organ(slide: str) -> str:
+    """What is on a slide, by its number; some copies write it without the leading zero."""
+    return "brain" if slide.isdigit() and int(slide) >= _BRAIN_FROM else "breast"
 
 
 def _nuclei(mask_hw: np.ndarray) -> np.ndarray:

@@ -61,6 +61,9 @@ wsss4luad = Adapter(
     counts={"images": 120},
     split_rule="the official folders: 2.validation, and 3.testing as test",
     traps=(
+        "The download may hold the test images without their masks; they are then listed and left out, and "
+        "the 40 validation images remain.",
+        "LUAD-HistoSeg is another data set, with four classes and its own masks.",
         "Only 40 validation and 80 test images have masks. The paper's 5,735 samples cannot come from the "
         "official files as they are.",
         "Masks are read by their colours: the indices of their palettes differ from copy to copy, and 0 is "

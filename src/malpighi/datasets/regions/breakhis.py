@@ -53,6 +53,7 @@ breakhis = Adapter(
         "SmartPath-R1 tests on the last fifth of each shuffled class, 1,582 of 7,909 images: patients and "
         "fields are on both sides. That is harmless for a model that never trains here, and no split to "
         "train by. Its intervals fit about 1,000 images.",
+        "Another public exam takes 40X alone and four subtypes, by patient (1,132 and 339 images).",
         "Case 14-13412 is filed under ductal and under lobular carcinoma; slides 14-22549AB, CD and G are "
         "one case.",
         "One field is photographed at four magnifications; 40X to 400X are of the objective, not of a "

@@ -43,7 +43,7 @@ crc_msi = Adapter(
     scale=Scale.ROI,
     organ="colon",
     stain="H&E",
-    counts={},
+    counts={"train": 19557, "test": 32361},
     split_rule="the official folders, TRAIN 19,557 and TEST 32,361; a patient in both would be test",
     traps=(
         "Not the record 2530835 of 2019 (folders CRC_DX_TRAIN and CRC_DX_TEST, MSIMUT and MSS, 224 px): "

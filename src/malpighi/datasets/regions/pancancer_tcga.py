@@ -77,7 +77,7 @@ pancancer_tcga = Adapter(
     scale=Scale.ROI,
     organ="",
     stain="H&E",
-    counts={},
+    counts={"images": 271710},
     split_rule=rule_text("patient"),
     traps=(
         "Six resolutions of the same fields lie side by side; only folder 0 (271,710 tiles of 256 px at 0.5 "

@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 from malpighi.datasets.adapter import Adapter, Entry, Survey
 from malpighi.datasets.class_folders import ask_class
 from malpighi.datasets.listing import root_of
+from malpighi.datasets.sicapv2_patients import TABLE, patients
 from malpighi.datasets.whole_slides.sheet import read_sheet
 from malpighi.errors import DataError
 from malpighi.records import Scale, Split
@@ -27,6 +28,7 @@ def survey_patches(folder: Path) -> Survey:
         DataError: no folder of images, or a list that is missing or lacks a column.
     """
     root = root_of(folder, TOP, (IMAGES,))
+    patient = patients(root)
     entries: list[Entry] = []
     failures: list[tuple[str, str]] = []
     for index, split in LISTS.items():
@@ -39,7 +41,7 @@ def survey_patches(folder: Path) -> Survey:
             elif not path.is_file():
                 failures.append((stem, f"{index} names {name}, which is not there"))
             else:
-                entries.append(Entry(stem, path, stem.partition("_")[0], graded[0], split))
+                entries.append(Entry(stem, path, patient(stem) or stem, graded[0], split))
     return Survey(entries, failures)
 
 
@@ -61,15 +63,20 @@ sicapv2_patches = Adapter(
     scale=Scale.ROI,
     organ="prostate",
     stain="H&E",
-    counts={},
-    split_rule="the official partition/Test by patient, train 9,959 and test 2,122; groups are slides",
+    counts={"train": 9959, "test": 2122},
+    split_rule=(
+        "the official partition/Test by patient, train 9,959 and test 2,122; groups are patients where "
+        f"{TABLE} names them, else slides"
+    ),
     traps=(
         "Of 18,783 images 12,081 have a grade in the partition; the others are passed over.",
         "partition/Validation/Val1 to Val4 divide the training part; their Test.xlsx is a validation fold, "
         "not the test, and they are not used.",
         "The column G4C marks cribriform patches among grade 4; it is no class.",
         "The lists are .xlsx workbooks with one-hot columns.",
-        "Slides come from fewer patients than there are slides; the official partition is by patient.",
+        f"Slides come from fewer patients than there are slides; who is whose stands in {TABLE} (its columns "
+        "slide_id and patient_id are assumed).",
+        "Patches of one slide may be named with and without the letter of a block (18B0005478J).",
         "PathMMU's PathCLS was made from this set among others.",
     ),
     survey=survey_patches,

@@ -120,14 +120,16 @@ bcnb = Adapter(
     scale=Scale.SLIDE,
     organ="breast",
     stain="H&E",
-    counts=dict(
-        zip(
-            [f"her2-expression: {score}" for score in ("0", "1+", "2+", "3+")]
-            + ["her2-type: HER2 negative", "her2-type: HER2 positive"],
-            (127, 242, 483, 206, 781, 277),
-            strict=True,
-        )
-    ),
+    counts={
+        "grading": 926,
+        "her2-expression: 0": 127,
+        "her2-expression: 1+": 242,
+        "her2-expression: 2+": 483,
+        "her2-expression: 3+": 206,
+        "her2-type: HER2 negative": 781,
+        "her2-type: HER2 positive": 277,
+        "tumor-type": 1058,
+    },
     split_rule=rule_text("patient", official=True),
     traps=(
         "The grade is not stated for 132 of 1,058 patients; they are asked the other three questions only.",

@@ -162,6 +162,8 @@ slidebench = Adapter(
         "about TCGA, which ones is not published.",
         "Binary questions leave options C and D empty; empty options are not offered.",
         "Some classes hold a dozen questions of SmartPath-R1's: take Wilson's interval.",
+        "SlideInstruct_train_stage1_caption.json and stage2_vqa.json, the training part (179,897 items for "
+        "SmartPath-R1), are not read.",
         "The published features are no pixels; the slides come from GDC and BCNB.",
     ),
     survey=_survey,
