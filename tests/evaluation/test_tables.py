@@ -202,3 +202,21 @@ def test_metric_labels():
     assert metric_label("ap_tie30") == "AP30 tie"
     assert metric_label("dice_filled") == "Dice of filled boxes"
     assert metric_label("my_part") == "my part"
+
+
+def test_rows_are_held_against_the_laws_between_their_figures(table):
+    assert table.notes == []
+    parts = {**DETECTION, "ap_tie30": 0.1}
+    grade = Grade(0.5, Status.OK, [[0, 0, 1, 1]], parts)
+    odd = [
+        a_row("odd", "toy/boxes", n, 0.5, task=TaskKind.DETECTION, truth=[], grade=grade) for n in range(12)
+    ]
+    (note,) = results([*some_rows(), *odd], bootstrap=FAST).notes
+    assert note.startswith("toy/boxes, odd: these figures cannot be right")
+    assert "0.100 at IoU 0.3 is below 0.500 at 0.5" in note
+    # The accuracy is held against the macro-F1 beside it, which is read off the answers themselves.
+    truths = [{"index": n % 2, "options": ["a", "b"]} for n in range(12)]
+    grades = [Grade(0.0, Status.OK, n % 2, {"exact": 0.0}) for n in range(12)]
+    odd = [a_row("odd", "toy/class", n, 0.0, truth=truths[n], grade=grades[n]) for n in range(12)]
+    (note,) = results(odd, bootstrap=FAST).notes
+    assert "macro-F1 1.000 with accuracy 0.000" in note
