@@ -33,7 +33,7 @@ from malpighi.inference.engine import Completion, Sampling
 from malpighi.inference.slide_views import SlideViews
 from malpighi.models.pictures import Pictures
 from malpighi.models.prompt import Prompt, option_texts
-from malpighi.models.segmenter import load_segmenter
+from malpighi.models.segmenter import fingerprint, load_segmenter
 from malpighi.pipeline.context import Tell
 from malpighi.pipeline.exam_report import ExamPage
 from malpighi.pipeline.exam_settings import ExamSettings
@@ -43,7 +43,7 @@ from malpighi.pipeline.material import Material, chosen, of_suite, open_material
 from malpighi.pipeline.run import environment
 from malpighi.pipeline.screening import LEAKS, check_leaks, leak_panel
 from malpighi.pixels import decode_image
-from malpighi.records import Grade, Sample
+from malpighi.records import Grade, MaskRef, Sample
 from malpighi.slides.steps import tissue_map
 from malpighi.slides.tissue import TissueSettings
 
@@ -145,12 +145,15 @@ class Room:
         return grade_completion
 
     def options(self, sheet: Sheet) -> EvaluateOptions:
-        """What the rows of a sheet are begun with."""
+        """What the rows of a sheet are begun with: who answers, in which words, and what makes masks of boxes."""
+        masks = any(isinstance(sample.answer, MaskRef) for sample in sheet.samples)
+        segmenter = fingerprint(self.settings.segmenter) if masks else ""
+        asked = (self.examinee.fingerprint, self.examinee.style, self.settings.with_chances, segmenter)
         return EvaluateOptions(
             model=sheet.name,
             batch_size=self.examinee.batch_size,
             sampling=self.sampling,
-            fingerprint=digest(self.examinee.fingerprint, self.examinee.style, self.settings.with_chances),
+            fingerprint=digest(*asked),
         )
 
     @property

@@ -1,6 +1,5 @@
 """Who is examined: weights in a folder, a model at a server, or a script that says so."""
 
-import hashlib
 import os
 import pkgutil
 import re
@@ -22,14 +21,13 @@ from malpighi.inference.scripted_engine import ScriptedEngine
 from malpighi.inference.transformers_engine import TransformersEngine
 from malpighi.models.families import ANY, FAMILIES
 from malpighi.models.prompt import Prompt, PromptStyle
-from malpighi.models.vlm import load_vlm
+from malpighi.models.vlm import load_vlm, weights_hash
 from malpighi.pipeline.exam_settings import ExamSettings
 from malpighi.pipeline.folder import RunFolder
 
 SCRIPTED = "scripted:"
 ECHO = "ECHO"
 _WEB = ("http://", "https://")
-_PARTS = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +38,7 @@ class Examinee:
         name: in rows and tables.
         what: in words, for reports.
         kind: `trained` (a family that is trained here), `chat`, `endpoint`, `plug-in` or `scripted`.
-        fingerprint: hash of weights and processor, or address and name at the server, or the script.
+        fingerprint: hash of weights, processor and number format, or address and name at the server, or the script.
         style: how samples are put to it.
         batch_size: samples handed over at once.
         make: the engine itself.
@@ -174,7 +172,8 @@ def _weights(folder: Path, settings: ExamSettings) -> Examinee:
         )
     name = folder.resolve().parent.name if folder.resolve().name == "model" else folder.resolve().name
     what = f"{family.name} weights in {folder}"
-    return Examinee(_named(settings, name), what, kind, weights_hash(folder), style, size, make)
+    mark = digest(weights_hash(folder), settings.dtype)
+    return Examinee(_named(settings, name), what, kind, mark, style, size, make)
 
 
 def _served(address: str, settings: ExamSettings) -> Examinee:
@@ -236,23 +235,6 @@ def _scripted(words: str, settings: ExamSettings) -> Examinee:
         _named(settings, f"scripted-{words}"), f"{what}; no model", "scripted", f"{SCRIPTED}{words}", style,
         settings.batch_size or 8, lambda: ScriptedEngine(say),
     )  # fmt: skip
-
-
-def weights_hash(folder: Path) -> str:
-    """SHA-256 over what a folder's answers depend on: weights, configuration, tokenizer, processor.
-
-    Raises:
-        DataError: a file cannot be read.
-    """
-    paths = sorted({path for pattern in _PARTS for path in folder.glob(pattern)})
-    try:
-        hashed = []
-        for path in paths:
-            with path.open("rb") as file:
-                hashed.append((path.name, hashlib.file_digest(file, "sha256").hexdigest()))
-    except OSError as error:
-        raise DataError(f"cannot read the weights in {folder}: {error.strerror}") from error
-    return digest(hashed)
 
 
 def _own_style(family: str) -> PromptStyle:
