@@ -16,7 +16,7 @@ from PIL import Image
 from malpighi.errors import ConfigError
 from malpighi.evaluation.statistics import Bootstrap, Difference, Estimate, mean_interval, paired_difference
 from malpighi.models.pictures import pixel_key
-from malpighi.models.prompt import Prompt, prompt_digest
+from malpighi.models.prompt import Prompt, is_yes_no, prompt_digest
 from malpighi.records import Choice, ImageRef, Prediction, Sample, Status
 
 BLANK, MISMATCHED, PERMUTED = "blank", "mismatched", "permuted"
@@ -116,10 +116,8 @@ def strangers(samples: Sequence[Sample]) -> dict[str, Sample]:
 
 def permutable(sample: Sample) -> bool:
     """Whether a sample lists options whose order can be changed; yes and no are not listed."""
-    listed = sorted(option.casefold() for option in sample.options) != ["no", "yes"]
-    return (
-        isinstance(sample.answer, Choice) and len(set(sample.options)) == len(sample.options) > 1 and listed
-    )
+    several = len(set(sample.options)) == len(sample.options) > 1
+    return isinstance(sample.answer, Choice) and several and not is_yes_no(sample.options)
 
 
 def permuted(sample: Sample) -> Sample:

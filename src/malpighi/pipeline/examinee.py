@@ -11,6 +11,7 @@ from typing import Any
 
 from malpighi.config import digest
 from malpighi.errors import ConfigError, DataError, UserError
+from malpighi.evaluation.majority import MODEL as MAJORITY
 from malpighi.inference.chat_engine import ChatEngine
 from malpighi.inference.chat_model import chat_family_in, load_chat, model_type_in
 from malpighi.inference.engine import Completion, Engine, Sampling, Streaming
@@ -38,7 +39,7 @@ class Examinee:
         name: in rows and tables.
         what: in words, for reports.
         kind: `trained` (a family that is trained here), `chat`, `endpoint`, `plug-in` or `scripted`.
-        fingerprint: hash of weights, processor and number format, or address and name at the server, or the script.
+        fingerprint: hash of weights, processor and dtype, or address and name at a server, or the script.
         style: how samples are put to it.
         batch_size: samples handed over at once.
         make: the engine itself.
@@ -254,5 +255,10 @@ def _trained_style(folder: Path) -> PromptStyle | None:
 
 
 def _named(settings: ExamSettings, name: str) -> str:
-    """A name that can be a file's, and that no control's can be mistaken for."""
-    return re.sub(r"[^\w.+-]+", "-", settings.name or name).strip("-") or "model"
+    """A name that can be a file's, and that neither a control nor the majority answer bears."""
+    found = re.sub(r"[^\w.+-]+", "-", settings.name or name).strip("-") or "model"
+    if found == MAJORITY:
+        raise ConfigError(
+            f"'{MAJORITY}' is the name of the constant answer in every table; set another `name`"
+        )
+    return found
