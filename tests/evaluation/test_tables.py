@@ -153,6 +153,25 @@ def test_collapse_is_said_but_not_of_the_majority_answer():
         assert ("! e, m" in shown(found)) is warned
 
 
+def test_groups_of_two_data_sets_are_not_taken_for_one():
+    """Both count their patients from 1; a patient of TCGA is one in every data set."""
+
+    def rows(model, score):
+        return [
+            a_row(model, exam, number, score, group=f"TCGA-A1-A0S{number}" if number > 7 else str(number))
+            for exam in ("one/class", "two/class")
+            for number in range(10)
+        ]
+
+    found = results([*rows("a", 0.0), *rows("b", 1.0)], [("a", "b")], FAST).comparisons
+    assert [(row.scope, row.difference.groups) for row in found] == [
+        ("exam", 10),
+        ("exam", 10),
+        ("task", 18),
+        ("overall", 18),
+    ]
+
+
 def test_wrong_input_is_refused():
     rows = some_rows()
     with pytest.raises(UserError, match="twice"):

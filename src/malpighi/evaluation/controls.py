@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from malpighi.errors import ConfigError
+from malpighi.evaluation.cells import groups_of
 from malpighi.evaluation.statistics import Bootstrap, Difference, Estimate, mean_interval, paired_difference
 from malpighi.models.pictures import pixel_key
 from malpighi.models.prompt import Prompt, is_yes_no, prompt_digest
@@ -175,7 +176,7 @@ def _looks(
     options: Bootstrap,
 ) -> Looks:
     scores = [[rows[sample].grade.score for sample in ids] for rows in (other, own)]
-    found = paired_difference(scores[0], scores[1], [own[sample].group for sample in ids], options)
+    found = paired_difference(scores[0], scores[1], groups_of([own[sample] for sample in ids]), options)
     low = found.estimate.low
     clear = low is not None and low > 0 and found.p < 1 - options.level
     what = "a blank image" if control == BLANK else "another sample's image"
@@ -192,7 +193,8 @@ def _consistency(
 ) -> Consistency:
     said = [(chosen_option(own[sample]), chosen_option(other[sample])) for sample in ids]
     same = [float(first is not None and first == second) for first, second in said]
-    return Consistency(exam, len(ids), mean_interval(same, [own[sample].group for sample in ids], options))
+    groups = groups_of([own[sample] for sample in ids])
+    return Consistency(exam, len(ids), mean_interval(same, groups, options))
 
 
 def _mean_colour(image: Image.Image) -> Image.Image:

@@ -14,7 +14,7 @@ from rich.text import Text as RichText
 from malpighi.errors import UserError
 from malpighi.evaluation import metrics
 from malpighi.evaluation.calibration import Calibration, calibration
-from malpighi.evaluation.cells import Cell, Cells, gather
+from malpighi.evaluation.cells import Cell, Cells, gather, groups_of
 from malpighi.evaluation.detection import pooled_precisions
 from malpighi.evaluation.friedman import Friedman, friedman
 from malpighi.evaluation.invariants import exam_faults
@@ -335,7 +335,7 @@ def _scope(
             log.warning("%s: %d samples cannot be paired between %s and %s", name, unpaired, *pair)
         if shared:
             scores = [[rows[sample].grade.score for sample in shared] for rows in (first, second)]
-            groups = [first[sample].group for sample in shared]
+            groups = groups_of([first[sample] for sample in shared])
             found.append((name, paired_difference(scores[0], scores[1], groups, options), unpaired))
     adjusted = holm([difference.p for _, difference, _ in found])
     return [
