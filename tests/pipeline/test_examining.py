@@ -23,7 +23,7 @@ from malpighi.pipeline.exam_settings import Endpoint, ExamSettings
 from malpighi.pipeline.examining import examine
 from malpighi.pipeline.judging import to_judge
 from malpighi.pipeline.marking import Store
-from malpighi.pipeline.material import Material
+from malpighi.pipeline.material import Material, chosen
 from malpighi.pipeline.recipe import Phantom
 from malpighi.records import (
     Choice,
@@ -310,6 +310,17 @@ def test_settings_can_be_overridden_by_name():
     assert changed.exams == ("a/*", "b")
     assert changed.endpoint.family == "qwen3_vl"
     assert changed.prompt == PromptStyle(family="qwen3_vl", system="smartpath")
+
+
+def test_what_is_drawn_of_an_exam_depends_on_no_other_exam():
+    """Else a model examined on more exams would be asked other questions, and could not be paired."""
+    cells = [side_item(number).sample for number in range(90)]
+    regions = [msgspec.structs.replace(s, id=f"b/{s.id}", exam="before/dark") for s in cells]
+    whole = Material([*cells, *regions], Store(None, None))
+    few = msgspec.structs.replace(SETTINGS, per_exam=7)
+    both, one = (chosen(whole, msgspec.structs.replace(few, exams=e)) for e in (("*",), ("sides/*",)))
+    assert [len(both), len(one)] == [14, 7]
+    assert [s.id for s in both if s.exam == "sides/dark"] == [s.id for s in one]
 
 
 def test_models_asked_differently_are_told_apart_in_the_notes(corpus, tmp_path):
