@@ -85,6 +85,7 @@ def evaluate(asked: _Exam) -> None:
         found = examine(asked.model, asked.data, asked.out, settings, listener.progressed)
     if asked.as_json:
         answer = {"results": to_dict(found.results), "controls": msgspec.to_builtins(found.controls)}
+        answer["panels"] = msgspec.to_builtins(found.panels)
         more = {"asked": found.asked, "kept": found.kept, "cost": found.cost, "report": str(found.report)}
         print_json(answer | more | {"failures": msgspec.to_builtins(found.failures)})
     else:
@@ -239,7 +240,7 @@ def _exam_settings(asked: _Exam) -> Any:
         suite=asked.suite,
         exams=tuple(asked.exams or ("*",)),
         per_exam=asked.per_exam,
-        controls=tuple(filter(None, asked.controls.split(","))),
+        controls=tuple(filter(None, asked.controls.replace(" ", "").split(","))),
         workers=asked.workers,
     )
     return override(settings, asked.settings or [])

@@ -85,7 +85,7 @@ def test_tests_ranks_and_friedman_are_those_of_the_rows(runs):
     assert all(0 < row.difference.visible < 1 for row in exams)
     whole = next(row for row in found.comparisons if row.scope == "overall")
     assert whole.difference.estimate.value > 0.3
-    assert set(whole.difference.effects) == {"Cohen's d", "rank-biserial"}
+    assert set(whole.difference.effects) == {"odds ratio", "Cohen's h"}  # patients of four data sets
 
 
 def test_one_model_can_be_held_against_all_others(runs):

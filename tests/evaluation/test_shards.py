@@ -264,3 +264,13 @@ def test_a_shard_of_another_is_waited_for(tmp_path):
     holder.wait(10)
     with Claims(Path(f"{out}.claims")) as claims, claims.holding("00001.jsonl") as mine:
         assert mine
+
+
+def test_a_deleted_file_leaves_nothing_that_stops_a_new_one(tmp_path):
+    out, other = tmp_path / "a.jsonl", replace(OPTIONS, fingerprint="other")
+    run(out, Parrot())
+    with pytest.raises(UserError, match="delete this one"):
+        run(out, Parrot(), options=other)
+    out.unlink()  # as the message says; its settings stay behind
+    assert run(out, Parrot(), options=other).asked == 150
+    assert run(out, Parrot(), options=other).kept == 150

@@ -153,6 +153,25 @@ def test_collapse_is_said_but_not_of_the_majority_answer():
         assert ("! e, m" in shown(found)) is warned
 
 
+def test_groups_of_two_data_sets_are_not_taken_for_one():
+    """Both count their patients from 1; a patient of TCGA is one in every data set."""
+
+    def rows(model, score):
+        return [
+            a_row(model, exam, number, score, group=f"TCGA-A1-A0S{number}" if number > 7 else str(number))
+            for exam in ("one/class", "two/class")
+            for number in range(10)
+        ]
+
+    found = results([*rows("a", 0.0), *rows("b", 1.0)], [("a", "b")], FAST).comparisons
+    assert [(row.scope, row.difference.groups) for row in found] == [
+        ("exam", 10),
+        ("exam", 10),
+        ("task", 18),
+        ("overall", 18),
+    ]
+
+
 def test_wrong_input_is_refused():
     rows = some_rows()
     with pytest.raises(UserError, match="twice"):
@@ -202,3 +221,21 @@ def test_metric_labels():
     assert metric_label("ap_tie30") == "AP30 tie"
     assert metric_label("dice_filled") == "Dice of filled boxes"
     assert metric_label("my_part") == "my part"
+
+
+def test_rows_are_held_against_the_laws_between_their_figures(table):
+    assert table.notes == []
+    parts = {**DETECTION, "ap_tie30": 0.1}
+    grade = Grade(0.5, Status.OK, [[0, 0, 1, 1]], parts)
+    odd = [
+        a_row("odd", "toy/boxes", n, 0.5, task=TaskKind.DETECTION, truth=[], grade=grade) for n in range(12)
+    ]
+    (note,) = results([*some_rows(), *odd], bootstrap=FAST).notes
+    assert note.startswith("toy/boxes, odd: these figures cannot be right")
+    assert "0.100 at IoU 0.3 is below 0.500 at 0.5" in note
+    # The accuracy is held against the macro-F1 beside it, which is read off the answers themselves.
+    truths = [{"index": n % 2, "options": ["a", "b"]} for n in range(12)]
+    grades = [Grade(0.0, Status.OK, n % 2, {"exact": 0.0}) for n in range(12)]
+    odd = [a_row("odd", "toy/class", n, 0.0, truth=truths[n], grade=grades[n]) for n in range(12)]
+    (note,) = results(odd, bootstrap=FAST).notes
+    assert "macro-F1 1.000 with accuracy 0.000" in note

@@ -123,6 +123,19 @@ def test_two_trainings_have_two_names(clip_folder, tmp_path):
     assert load_dual_encoder(str(other)).name != name
 
 
+def test_the_name_depends_on_every_byte(clip_folder, tmp_path):
+    """Trainings that share the ends of their files must not share features."""
+    folder, _ = clip_folder
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    name = load_dual_encoder(str(tmp_path)).name
+    weights = tmp_path / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.write_bytes(data)
+    assert load_dual_encoder(str(tmp_path)).name != name
+
+
 def test_what_is_no_such_model_is_refused(tmp_path, clip_folder):
     with pytest.raises(ConfigError, match="open_clip_config"):
         load_dual_encoder(str(tmp_path))

@@ -16,12 +16,14 @@ from malpighi.config import override
 from malpighi.corpus import Corpus, blob_of
 from malpighi.errors import ConfigError, DataError, UserError
 from malpighi.evaluation.rows import read_predictions
+from malpighi.evaluation.rubric import load_rubric
 from malpighi.models.prompt import PromptStyle
 from malpighi.pipeline.exam_plan import plan_exam
 from malpighi.pipeline.exam_settings import Endpoint, ExamSettings
 from malpighi.pipeline.examining import examine
+from malpighi.pipeline.judging import to_judge
 from malpighi.pipeline.marking import Store
-from malpighi.pipeline.material import Material
+from malpighi.pipeline.material import Material, chosen
 from malpighi.pipeline.recipe import Phantom
 from malpighi.records import (
     Choice,
@@ -284,6 +286,16 @@ def test_senseless_settings_are_refused(corpus, tmp_path):
         ExamSettings(workers=0)
     with pytest.raises(ConfigError, match="tells no option chances"):
         examine("scripted:A", corpus, tmp_path, msgspec.structs.replace(SETTINGS, with_chances=True))
+    with pytest.raises(ConfigError, match="says which exams and splits"):
+        ExamSettings(suite="patho-r1", exams=("a/*",))
+    with pytest.raises(ConfigError, match="says which exams and splits"):
+        ExamSettings(suite="patho-r1", split=Split.VALIDATION)
+    with pytest.raises(ConfigError, match="negatives belong to a suite"):
+        ExamSettings(negatives=True)
+    with pytest.raises(ConfigError, match="leaks=refuse needs to know"):
+        ExamSettings(leaks="refuse")
+    with pytest.raises(ConfigError, match="'majority' is the name of the constant answer"):
+        examine("scripted:A", corpus, tmp_path, msgspec.structs.replace(SETTINGS, name="majority"))
     found = Corpus.open(corpus)
     material = Material(found.samples(), Store(found.image_bytes, found.mask))
     with pytest.raises(ConfigError, match="workers share a corpus"):
@@ -298,6 +310,59 @@ def test_settings_can_be_overridden_by_name():
     assert changed.exams == ("a/*", "b")
     assert changed.endpoint.family == "qwen3_vl"
     assert changed.prompt == PromptStyle(family="qwen3_vl", system="smartpath")
+
+
+def test_what_is_drawn_of_an_exam_depends_on_no_other_exam():
+    """Else a model examined on more exams would be asked other questions, and could not be paired."""
+    cells = [side_item(number).sample for number in range(90)]
+    regions = [msgspec.structs.replace(s, id=f"b/{s.id}", exam="before/dark") for s in cells]
+    whole = Material([*cells, *regions], Store(None, None))
+    few = msgspec.structs.replace(SETTINGS, per_exam=7)
+    both, one = (chosen(whole, msgspec.structs.replace(few, exams=e)) for e in (("*",), ("sides/*",)))
+    assert [len(both), len(one)] == [14, 7]
+    assert [s.id for s in both if s.exam == "sides/dark"] == [s.id for s in one]
+
+
+def test_models_asked_differently_are_told_apart_in_the_notes(corpus, tmp_path):
+    """Their means stand side by side, so the page must say that these are of other samples."""
+    first = msgspec.structs.replace(SETTINGS, name="supermajority")
+    examine("scripted:A", corpus, tmp_path, first)
+    run = examine("scripted:B", corpus, tmp_path, msgspec.structs.replace(SETTINGS, per_exam=20))
+    assert run.results.models == ["majority", "supermajority", "scripted-B"]
+    (note,) = run.results.notes
+    assert (
+        note == "supermajority and scripted-B: 40 samples of shared exams were answered by only one of them"
+    )
+    assert note in run.report.read_text()
+
+
+def test_training_samples_are_named_where_they_are_asked(corpus, tmp_path):
+    run = examine("scripted:A", corpus, tmp_path, msgspec.structs.replace(SETTINGS, split=Split.TRAIN))
+    (note,) = run.results.notes
+    assert note.startswith("30 of 30 samples are of the training split")
+    page = run.report.read_text()
+    assert note in page
+    assert "on 30 samples (30 of the train split)" in page
+
+
+def test_rows_of_another_segmenter_are_not_continued_and_the_record_stays(tmp_path):
+    small = Phantom(cells=16, regions=8)
+    settings = msgspec.structs.replace(SETTINGS, phantom=small, fractions=(0.3, 0.1, 0.6), per_exam=2)
+    examine("scripted:A", "phantom", tmp_path, settings)
+    other = msgspec.structs.replace(settings, segmenter="boxes")
+    with pytest.raises(UserError, match="fingerprint was"):
+        examine("scripted:A", "phantom", tmp_path, other)
+    record = json.loads((tmp_path / "exam.json").read_text())["models"]["scripted-A"]
+    assert record["settings"]["segmenter"] == "classical"
+
+
+def test_answers_on_a_corpus_elsewhere_can_be_judged_without_those_of_controls(corpus, tmp_path):
+    examine("scripted:A", corpus, tmp_path, msgspec.structs.replace(SETTINGS, controls=("permuted",)))
+    found = to_judge(tmp_path, load_rubric(), "judge")
+    assert {case.prediction.model for case in found.cases} == {"majority", "scripted-A"}
+    (turned, *_) = to_judge(tmp_path, load_rubric(), "judge", ("scripted-A@permuted",)).cases
+    shown = "; ".join(f"{'ABCD'[i]}. {name}" for i, name in enumerate(turned.prediction.truth["options"]))
+    assert turned.asked.question == f"Which side is dark? Options: {shown}"
 
 
 @pytest.mark.slow

@@ -2,12 +2,13 @@
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
 from malpighi.errors import UserError
+from malpighi.likeness.sources import group_across
 from malpighi.records import Grade, Prediction
 
 Cell = list[Prediction]
@@ -35,6 +36,14 @@ def gather(predictions: Iterable[Prediction]) -> Cells:
         seen[slim.model].add(slim.sample)
         cells[slim.exam, slim.model].append(slim)
     return dict(cells)
+
+
+def groups_of(rows: Sequence[Prediction]) -> list[str]:
+    """The group of each row; over several data sets one that two of them do not share by chance."""
+    datasets = [row.exam.partition("/")[0] for row in rows]
+    if len(set(datasets)) < 2:
+        return [row.group for row in rows]
+    return [group_across(name, row.group) for name, row in zip(datasets, rows, strict=True)]
 
 
 class _Keep:

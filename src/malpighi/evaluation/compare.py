@@ -71,7 +71,7 @@ def compare(runs: Sequence[Path], options: CompareOptions | None = None) -> Resu
     pairs = [(options.against, model) for model in models if model != options.against]
     if not options.against:
         pairs = list(combinations(models, 2))
-    return tabulate(cells, pairs, options.bootstrap, _notes(cells, pairs))
+    return tabulate(cells, pairs, options.bootstrap, what_differs(cells, pairs))
 
 
 def _run_names(runs: Sequence[Path]) -> list[str]:
@@ -148,8 +148,8 @@ _CHECKS: tuple[tuple[str, Callable[[Prediction], Any]], ...] = (
 )
 
 
-def _notes(cells: Cells, pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """What differs in the samples that two models share, and what only one of them answered."""
+def what_differs(cells: Cells, pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """What differs in the samples that two models share, and what only one of them answered: sentences."""
     notes = []
     exams = sorted({exam for exam, _ in cells})
     for pair in pairs:

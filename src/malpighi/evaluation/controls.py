@@ -14,9 +14,10 @@ import numpy as np
 from PIL import Image
 
 from malpighi.errors import ConfigError
+from malpighi.evaluation.cells import groups_of
 from malpighi.evaluation.statistics import Bootstrap, Difference, Estimate, mean_interval, paired_difference
 from malpighi.models.pictures import pixel_key
-from malpighi.models.prompt import Prompt, prompt_digest
+from malpighi.models.prompt import Prompt, is_yes_no, prompt_digest
 from malpighi.records import Choice, ImageRef, Prediction, Sample, Status
 
 BLANK, MISMATCHED, PERMUTED = "blank", "mismatched", "permuted"
@@ -116,10 +117,8 @@ def strangers(samples: Sequence[Sample]) -> dict[str, Sample]:
 
 def permutable(sample: Sample) -> bool:
     """Whether a sample lists options whose order can be changed; yes and no are not listed."""
-    listed = sorted(option.casefold() for option in sample.options) != ["no", "yes"]
-    return (
-        isinstance(sample.answer, Choice) and len(set(sample.options)) == len(sample.options) > 1 and listed
-    )
+    several = len(set(sample.options)) == len(sample.options) > 1
+    return isinstance(sample.answer, Choice) and several and not is_yes_no(sample.options)
 
 
 def permuted(sample: Sample) -> Sample:
@@ -177,7 +176,7 @@ def _looks(
     options: Bootstrap,
 ) -> Looks:
     scores = [[rows[sample].grade.score for sample in ids] for rows in (other, own)]
-    found = paired_difference(scores[0], scores[1], [own[sample].group for sample in ids], options)
+    found = paired_difference(scores[0], scores[1], groups_of([own[sample] for sample in ids]), options)
     low = found.estimate.low
     clear = low is not None and low > 0 and found.p < 1 - options.level
     what = "a blank image" if control == BLANK else "another sample's image"
@@ -194,7 +193,8 @@ def _consistency(
 ) -> Consistency:
     said = [(chosen_option(own[sample]), chosen_option(other[sample])) for sample in ids]
     same = [float(first is not None and first == second) for first, second in said]
-    return Consistency(exam, len(ids), mean_interval(same, [own[sample].group for sample in ids], options))
+    groups = groups_of([own[sample] for sample in ids])
+    return Consistency(exam, len(ids), mean_interval(same, groups, options))
 
 
 def _mean_colour(image: Image.Image) -> Image.Image:

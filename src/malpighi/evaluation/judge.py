@@ -20,7 +20,8 @@ from malpighi.durable import mending, sync
 from malpighi.errors import ConfigError, DataError, UserError
 from malpighi.evaluation.rubric import Asked, Rubric, ask, read_scores
 from malpighi.inference.engine import Completion, Engine, Sampling
-from malpighi.records import Choice, Prediction, Sample, Text, from_json, to_json
+from malpighi.models.prompt import is_yes_no
+from malpighi.records import Choice, Prediction, Sample, Text, from_json, option_label, to_json
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ def cases_of(predictions: Iterable[Prediction], samples: Mapping[str, Sample]) -
     for row in predictions:
         if row.sample not in samples:
             raise DataError(f"model {row.model!r} answers sample {row.sample!r}, which is not in the corpus")
-        sample = samples[row.sample]
+        sample = _as_asked(samples[row.sample], row)
         answer = _reference(sample)
         if answer is not None:
             closed = isinstance(sample.answer, Choice)
@@ -219,9 +220,21 @@ def _append(path: Path, verdicts: Sequence[Verdict]) -> None:
             sync(file)
 
 
+def _as_asked(sample: Sample, row: Prediction) -> Sample:
+    """The sample with the options in the order that the row's model saw: a control may have permuted them."""
+    if not isinstance(sample.answer, Choice) or not isinstance(row.truth, Mapping):
+        return sample
+    options, index = tuple(row.truth["options"]), row.truth["index"]
+    return msgspec.structs.replace(sample, options=options, answer=Choice(index))
+
+
 def _question(sample: Sample) -> str:
-    options = f" Options: {'; '.join(sample.options)}" if sample.options else ""
-    return sample.question + options
+    """The question with its options under the letters that a candidate may have answered by."""
+    if not sample.options:
+        return sample.question
+    lettered = not is_yes_no(sample.options)
+    listed = [f"{option_label(i)}. {name}" if lettered else name for i, name in enumerate(sample.options)]
+    return f"{sample.question} Options: {'; '.join(listed)}"
 
 
 def _reference(sample: Sample) -> str | None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from malpighi.evaluation.agreement import cohen_kappa
 from malpighi.evaluation.judge import Case, Verdict
 from malpighi.evaluation.rubric import Rubric
 from malpighi.evaluation.statistics import Bootstrap, Estimate, mean_interval
@@ -92,7 +93,7 @@ def _agreement(
         return None, None, None
     exact = np.asarray([case.prediction.grade.score >= 1 for case, _ in read])
     judged = np.asarray(said)
+    counts = np.bincount(2 * exact + judged, minlength=4).reshape(2, 2)
+    constant = not counts.sum(0).all() or not counts.sum(1).all()
     same = float((exact == judged).mean())
-    chance = float(exact.mean() * judged.mean() + (1 - exact.mean()) * (1 - judged.mean()))
-    constant = len(set(exact.tolist())) < 2 or len(set(said)) < 2
-    return float(exact.mean()), same, None if constant else (same - chance) / (1 - chance)
+    return float(exact.mean()), same, None if constant else cohen_kappa(counts)

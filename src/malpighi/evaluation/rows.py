@@ -179,12 +179,14 @@ def refuse_others(out: Path, settings: Settings) -> None:
 def gather(parts: Sequence[Path], out: Path) -> None:
     """Put finished predictions files together in one, with their failures, in the order given.
 
-    The rows appear last and at once, so where they are, all of it is.
+    The rows appear last and at once, so where they are, all of it is. What an earlier file of this name was
+    begun with is forgotten.
 
     Raises:
         UserError: a part is missing, or the folder cannot be written.
     """
     with mending(out.parent):
+        _beside(out, ".settings.json").unlink(missing_ok=True)
         for ending in (".failures.jsonl", ""):
             with replacing(_beside(out, ending)) as file:
                 for part in parts:

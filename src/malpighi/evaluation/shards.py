@@ -96,10 +96,8 @@ def evaluate_shared(
         All rows; `asked` counts those that this process has written.
     """
     refuse_repeats(samples)
-    folder = out.with_name(out.name + ".shards")
-    board = _Board([_Part(folder / f"{n:05d}.jsonl", part) for n, part in enumerate(_deal(samples, options))])
-    for part in board.parts:
-        refuse_others(part.path, settings_of(part.samples, options))
+    refuse_begun(samples, out, options)
+    folder, board = _shards(out), _Board(_parts(samples, out, options))
 
     def answer(part: _Part) -> int:
         def tell(done: int, _: int) -> None:
@@ -122,6 +120,17 @@ def evaluate_shared(
     return replace(whole, kept=len(samples) - asked, asked=asked)
 
 
+def refuse_begun(samples: Sequence[Sample], out: Path, options: EvaluateOptions) -> None:
+    """Refuse to go on with rows of `out`, or of its shards, that were begun with other samples or options.
+
+    Raises:
+        UserError: naming the file and what differs.
+    """
+    for part in (_Part(out, samples), *_parts(samples, out, options)):
+        if part.path.is_file():
+            refuse_others(part.path, settings_of(part.samples, options))
+
+
 def _answer_all(board: _Board, claims: Claims, out: Path, answer: Callable[[_Part], int]) -> int:
     """Answer shards until all are done, by whomever; the number of rows written here."""
     asked = 0
@@ -138,6 +147,17 @@ def _answer_all(board: _Board, claims: Claims, out: Path, answer: Callable[[_Par
         if not got:
             time.sleep(_SECONDS_BETWEEN_LOOKS)
     return asked
+
+
+def _shards(out: Path) -> Path:
+    return out.with_name(out.name + ".shards")
+
+
+def _parts(samples: Sequence[Sample], out: Path, options: EvaluateOptions) -> list[_Part]:
+    return [
+        _Part(_shards(out) / f"{number:05d}.jsonl", part)
+        for number, part in enumerate(_deal(samples, options))
+    ]
 
 
 def _deal(samples: Sequence[Sample], options: EvaluateOptions) -> Iterator[Sequence[Sample]]:

@@ -290,7 +290,7 @@ def _of_task(task: Task, by_exam: Mapping[str, Sequence[Sample]], draw: Draw) ->
         there = sum(len(by_exam.get(exam, ())) for exam in exams)
         answer = f" with the answer {task.answer}" if task.answer else ""
         return f"{there} samples, none in {' or '.join(task.splits)}{answer}"
-    taken = chain.from_iterable(_drawn(samples, draw) for samples in found.values())
+    taken = chain.from_iterable(drawn(samples, draw) for samples in found.values())
     return Chosen(task, tuple(taken), available)
 
 
@@ -301,8 +301,12 @@ def _counts(sample: Sample, task: Task) -> bool:
     return not task.answer or right == task.answer
 
 
-def _drawn(samples: Sequence[Sample], draw: Draw) -> list[Sample]:
-    """A systematic sample of groups laid end to end in a seeded order: each gives its share, rounded."""
+def drawn(samples: Sequence[Sample], draw: Draw) -> list[Sample]:
+    """At most `draw.per_exam` samples of one exam, in their order.
+
+    A systematic sample of groups laid end to end in a seeded order: each gives its share, rounded. It depends
+    on these samples and the seed alone, neither on their order nor on other exams.
+    """
     total = len(samples)
     if not draw.per_exam or total <= draw.per_exam:
         return list(samples)

@@ -14,9 +14,10 @@ from rich.text import Text as RichText
 from malpighi.errors import UserError
 from malpighi.evaluation import metrics
 from malpighi.evaluation.calibration import Calibration, calibration
-from malpighi.evaluation.cells import Cell, Cells, gather
+from malpighi.evaluation.cells import Cell, Cells, gather, groups_of
 from malpighi.evaluation.detection import pooled_precisions
 from malpighi.evaluation.friedman import Friedman, friedman
+from malpighi.evaluation.invariants import exam_faults
 from malpighi.evaluation.majority import MODEL as MAJORITY
 from malpighi.evaluation.statistics import (
     Bootstrap,
@@ -136,7 +137,8 @@ class Results(msgspec.Struct, frozen=True):
         ranked_exams: the number of those exams.
         level: coverage of the intervals, e.g. 0.95.
         friedman: Friedman's test over those exams; None for fewer than three models or two exams.
-        notes: what a reader must know before comparing, one sentence each, e.g. that prompts differed.
+        notes: what a reader must know before comparing, one sentence each, e.g. that prompts differed, or
+            that a row's figures break a law between them.
     """
 
     models: list[str]
@@ -175,6 +177,9 @@ def tabulate(
 ) -> Results:
     """The tables of rows that are sorted already; see `results`.
 
+    Every row is held against the laws between its figures (`invariants.exam_faults`); one that breaks any is
+    named in `Results.notes`.
+
     Raises:
         UserError: a pair names a model without rows.
     """
@@ -190,7 +195,17 @@ def tabulate(
     full = _taken_by_all(rows, models)
     ranks = dict(zip(models, average_ranks(full), strict=True)) if full else {}
     test = friedman(models, full) if full else None
-    return Results(models, rows, compared, ranks, len(full), options.level, test, list(notes))
+    told = [
+        *notes,
+        *(fault for key, row in zip(keys, rows, strict=True) for fault in _faults(row, cells[key])),
+    ]
+    return Results(models, rows, compared, ranks, len(full), options.level, test, told)
+
+
+def figures_of(row: ExamRow) -> dict[str, Estimate]:
+    """All figures of a row by name, the score among them under the name of its part, e.g. `ap_tie50`."""
+    part = next((part for part, name in SCORE_NAMES.items() if name == row.score_name), "")
+    return {**row.metrics, part: row.score}
 
 
 def to_dict(table: Results) -> dict[str, Any]:
@@ -247,6 +262,15 @@ def _exam_row(rows: Cell, options: Bootstrap) -> ExamRow:
         calibration=calibration(rows),
         warning="" if first.model == MAJORITY else metrics.collapse(rows) or metrics.blindness(rows),
     )
+
+
+def _faults(row: ExamRow, rows: Cell) -> list[str]:
+    """The laws that a row's figures break, in words; a fault of ours, never of a model."""
+    figures = figures_of(row)
+    exact = figures.get("exact")
+    classes = len({one.truth["index"] for one in rows}) if "macro-F1" in figures else 0
+    found = exam_faults(figures, accuracy=exact.value if exact else None, classes=classes)
+    return [f"{row.exam}, {row.model}: these figures cannot be right, report it: {fault}" for fault in found]
 
 
 def _score_part(rows: Cell) -> str:
@@ -311,7 +335,7 @@ def _scope(
             log.warning("%s: %d samples cannot be paired between %s and %s", name, unpaired, *pair)
         if shared:
             scores = [[rows[sample].grade.score for sample in shared] for rows in (first, second)]
-            groups = [first[sample].group for sample in shared]
+            groups = groups_of([first[sample] for sample in shared])
             found.append((name, paired_difference(scores[0], scores[1], groups, options), unpaired))
     adjusted = holm([difference.p for _, difference, _ in found])
     return [

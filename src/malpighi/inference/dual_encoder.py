@@ -10,7 +10,6 @@ comes in by name: `package.module:function`, a function without arguments that r
 Shape suffixes: N pictures or texts, D features.
 """
 
-import hashlib
 import json
 import pkgutil
 from collections.abc import Callable, Sequence
@@ -25,11 +24,9 @@ from PIL import Image
 from transformers import AutoModel, AutoProcessor
 
 from malpighi.errors import ConfigError, DataError
+from malpighi.models.vlm import weights_hash
 
 Features = NDArray[np.float32]
-
-_WEIGHTS = (".safetensors", ".bin", ".pt")
-_HASHED = 2**20
 
 
 @runtime_checkable
@@ -171,12 +168,5 @@ def _unit(features: Any) -> Features:
 
 
 def _name(folder: Path) -> str:
-    """The folder's name and a hash over the ends of its files, which tells two trainings apart."""
-    total = hashlib.sha256()
-    for path in sorted(path for path in folder.iterdir() if path.suffix in (*_WEIGHTS, ".json")):
-        total.update(f"{path.name} {path.stat().st_size}".encode())
-        with path.open("rb") as file:
-            total.update(file.read(_HASHED))
-            file.seek(max(path.stat().st_size - _HASHED, 0))
-            total.update(file.read(_HASHED))
-    return f"{folder.resolve().name}-{total.hexdigest()[:8]}"
+    """The folder's name and the beginning of the hash of its files, which tells two trainings apart."""
+    return f"{folder.resolve().name}-{weights_hash(folder)[:8]}"

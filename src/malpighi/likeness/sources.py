@@ -7,6 +7,7 @@ patient knows the patient. So what names a source is looked for in the sample's 
 import hashlib
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
@@ -66,6 +67,23 @@ def sources_of(sample: Sample) -> tuple[Source, ...]:
         own = [Source(kind, _plain(f"{sample.dataset}/{value}"))] if kind and not known else []
         found.update(dict.fromkeys([*known, *own]))
     return tuple(sorted(found))
+
+
+@lru_cache(maxsize=2**18)
+def group_across(dataset: str, group: str) -> str:
+    """A group's name where several data sets are taken together: two of them may both have a "12".
+
+    Where it holds the name of a patient, figure or article that the field shares, it is that; else the data
+    set's own.
+
+    Example:
+        >>> group_across("bcss", "TCGA-A1-A0SK"), group_across("nucls", "tcga-a1-a0sk-01z-00-dx1")
+        ('TCGA-A1-A0SK', 'TCGA-A1-A0SK')
+        >>> group_across("glas", "12")
+        'glas/12'
+    """
+    known = {source.kind: source.name for source in _known(group)}
+    return next((known[kind] for kind in KINDS if kind in known), f"{dataset}/{group}")
 
 
 def hidden(source: Source) -> Source:

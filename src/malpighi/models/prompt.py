@@ -246,7 +246,7 @@ def _question(sample: Sample, style: PromptStyle) -> str:
     template = style.template
     if sample.task in _BOX_TASKS:
         return f"{sample.question}\n{template.boxes.format(unit=BOX_UNITS[style.facts.frame])}"
-    if _is_yes_no(sample.options):
+    if is_yes_no(sample.options):
         return f"{sample.question}\n{template.yes_no}" if template.yes_no else sample.question
     if sample.options:
         options = template.separator.join(
@@ -256,7 +256,8 @@ def _question(sample: Sample, style: PromptStyle) -> str:
     return sample.question
 
 
-def _is_yes_no(options: Sequence[str]) -> bool:
+def is_yes_no(options: Sequence[str]) -> bool:
+    """Whether the options are yes and no, which are not listed under letters."""
     return sorted(option.lower() for option in options) == ["no", "yes"]
 
 
@@ -273,9 +274,7 @@ def _spoken_choice(sample: Sample, index: int, template: Template) -> str:
     if not 0 <= index < len(sample.options):
         raise DataError(f"sample {sample.id}: answer {index} is outside its {len(sample.options)} options")
     name = sample.options[index]
-    return (
-        name if _is_yes_no(sample.options) else template.chosen.format(label=option_label(index), name=name)
-    )
+    return name if is_yes_no(sample.options) else template.chosen.format(label=option_label(index), name=name)
 
 
 def _spoken_boxes(sample: Sample, boxes: Sequence[Box], views: Sequence[View], style: PromptStyle) -> str:

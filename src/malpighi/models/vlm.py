@@ -1,5 +1,6 @@
 """Loading and saving a vision-language model: real weights and miniatures take the same way."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.utils import logging as transformers_logging
 
+from malpighi.config import digest
 from malpighi.errors import ConfigError, DataError
 from malpighi.models.families import FAMILIES, SPECIAL_TOKENS, Family
 
@@ -19,6 +21,8 @@ DTYPES: dict[str, torch.dtype] = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+
+_PARTS = ("*.safetensors", "*.bin", "*.pt", "*.json", "*.jinja", "*.model", "*.txt")
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +161,25 @@ def need_weights(folder: Path) -> None:
             raise DataError(f"{folder} lacks {len(absent)} of {len(shards)} weight files, first {absent[0]}")
     elif not (folder / "model.safetensors").is_file():
         raise DataError(f"{folder} holds no weights: neither model.safetensors nor {index.name} is there")
+
+
+def weights_hash(folder: Path) -> str:
+    """Hash over what a folder's answers depend on: weights, configuration, tokenizer, processor.
+
+    Every byte counts, so two trainings never share it, wherever they differ.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    paths = sorted({path for pattern in _PARTS for path in folder.glob(pattern)})
+    try:
+        hashed = []
+        for path in paths:
+            with path.open("rb") as file:
+                hashed.append((path.name, hashlib.file_digest(file, "sha256").hexdigest()))
+    except OSError as error:
+        raise DataError(f"cannot read the weights in {folder}: {error.strerror}") from error
+    return digest(hashed)
 
 
 def open_saved(loader: Any, folder: Path, what: str, **options: Any) -> Any:

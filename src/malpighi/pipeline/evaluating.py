@@ -5,13 +5,12 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 
-import numpy as np
-
 from malpighi.config import digest
 from malpighi.evaluation.evaluate import EvaluateOptions, evaluate, image_hash, truth_of
 from malpighi.evaluation.majority import MODEL as MAJORITY
 from malpighi.evaluation.majority import majority_predictions
 from malpighi.evaluation.rows import write_predictions
+from malpighi.evaluation.suite import Draw, drawn
 from malpighi.grading.grade import Reading
 from malpighi.inference.engine import Completion, Sampling
 from malpighi.inference.transformers_engine import TransformersEngine
@@ -74,20 +73,16 @@ def chosen_samples(context: Context, stage: Evaluate) -> list[Sample]:
     Answers of one exam are about equally long, so batches of one exam end together.
     """
     asked = (sample for sample in context.samples(Split.TEST) if sample.task in stage.tasks)
-    return drawn(asked, stage.per_exam, context.recipe.seed)
+    return drawn_by_exam(asked, stage.per_exam, context.recipe.seed)
 
 
-def drawn(samples: Iterable[Sample], per_exam: int, seed: int) -> list[Sample]:
-    """Samples exam by exam, exams sorted by name; at most `per_exam` of each (0: all), drawn by a seed."""
-    rng = np.random.default_rng(seed)
+def drawn_by_exam(samples: Iterable[Sample], per_exam: int, seed: int) -> list[Sample]:
+    """Samples exam by exam, exams sorted by name; at most `per_exam` of each (0: all); see `suite.drawn`."""
     exams: dict[str, list[Sample]] = {}
     for sample in samples:
         exams.setdefault(sample.exam, []).append(sample)
-    chosen: list[Sample] = []
-    for _, members in sorted(exams.items()):
-        count = min(per_exam or len(members), len(members))
-        chosen += [members[i] for i in sorted(rng.permutation(len(members))[:count])]
-    return chosen
+    draw = Draw(per_exam=per_exam, seed=seed)
+    return [sample for _, members in sorted(exams.items()) for sample in drawn(members, draw)]
 
 
 class _Late:

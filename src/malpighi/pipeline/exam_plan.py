@@ -2,13 +2,15 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
 import msgspec
 
+from malpighi.errors import DataError
 from malpighi.inference.openai_engine import Spent
 from malpighi.models.prompt import Prompt, PromptStyle
 from malpighi.pipeline.context import Tell, unheard
@@ -36,7 +38,7 @@ class ExamPlan:
         seconds: estimate, from the probe, for one process.
         cost: of the tokens, in the unit of the prices; None where no price is given.
         probed: samples that were asked to estimate it.
-        probe_failures: those of them that failed.
+        probe_failures: those of them that failed, or whose picture could not be read.
     """
 
     model: str
@@ -74,7 +76,7 @@ def plan_exam(
     room = Room.open(model, data, out, settings, tell)
     asking = room.asking()
     probes = _probes(room.samples, settings.probe)
-    prompts = [room.prompt(sample) for sample in probes]
+    prompts = list(_shown(room, probes))
     asking.uncached(prompts[:1], msgspec.structs.replace(room.sampling, max_new_tokens=1))  # loads the model
     before, began = asking.spent, time.monotonic()
     said = asking.uncached(prompts, room.sampling)
@@ -98,9 +100,15 @@ def plan_exam(
         completion_tokens=counted.completion_tokens,
         seconds=seconds * share,
         cost=cost_of(counted, settings.endpoint) if priced else None,
-        probed=len(prompts),
-        probe_failures=sum(completion.finish == "error" for completion in said),
+        probed=len(probes),
+        probe_failures=len(probes) - sum(completion.finish != "error" for completion in said),
     )
+
+
+def _shown(room: Room, samples: Sequence[Sample]) -> Iterator[Prompt]:
+    for sample in samples:
+        with suppress(DataError):  # it will be a failure of the examination too
+            yield room.prompt(sample)
 
 
 def cost_of(spent: Spent, prices: Endpoint) -> float:

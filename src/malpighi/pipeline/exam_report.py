@@ -1,6 +1,7 @@
 """Tables and the page of an examination, from the rows in its folder."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from PIL import Image
 from malpighi.durable import replacing
 from malpighi.errors import DataError
 from malpighi.evaluation.cases import Case, case_of
+from malpighi.evaluation.cells import gather
+from malpighi.evaluation.compare import what_differs
 from malpighi.evaluation.controls import BLANK, CONTROLS, Controls, control_name, controls_of, is_control
 from malpighi.evaluation.exports import sheet_of, write_tables
 from malpighi.evaluation.majority import MODEL as MAJORITY
@@ -20,11 +23,11 @@ from malpighi.evaluation.majority import majority_predictions
 from malpighi.evaluation.report import DatasetRow, Panel, ReportInput, styles_of, write_report
 from malpighi.evaluation.rows import read_predictions, write_predictions
 from malpighi.evaluation.statistics import Bootstrap, Estimate
-from malpighi.evaluation.tables import Results, exam_confusions, results, to_dict
+from malpighi.evaluation.tables import Results, exam_confusions, tabulate, to_dict
 from malpighi.pipeline.exam_settings import ExamSettings
 from malpighi.pipeline.examinee import Examinee
 from malpighi.pipeline.material import Material, training
-from malpighi.records import Failure, Grade, Prediction, Sample, to_json
+from malpighi.records import Failure, Grade, Prediction, Sample, Split, to_json
 
 RESULTS = "results.json"
 CONTROL_RESULTS = "controls.json"
@@ -78,7 +81,9 @@ def write_exam(page: ExamPage, failures: Sequence[Failure]) -> Written:
     rows = [*constant, *rows]
     bootstrap = Bootstrap(draws=page.settings.draws, seed=page.settings.seed)
     plain = [row for row in rows if not is_control(row.model)]  # controls are no contestants
-    found = results(plain, _pairs({row.model for row in plain}, name), bootstrap)
+    cells, pairs = gather(plain), _pairs({row.model for row in plain}, name)
+    notes = [*_seen_in_training(page), *what_differs(cells, [pair for pair in pairs if MAJORITY not in pair])]
+    found = tabulate(cells, pairs, bootstrap, notes)
     controls = controls_of(name, rows, bootstrap) if page.settings.controls else None
     _write(page.out / RESULTS, json.dumps(to_dict(found)).encode())
     if controls is not None:
@@ -122,11 +127,26 @@ def _provenance(page: ExamPage) -> dict[str, str]:
     }
 
 
+def _seen_in_training(page: ExamPage) -> list[str]:
+    """What to say where training samples are examined, as some papers' protocols do."""
+    count = sum(sample.split is Split.TRAIN for sample in page.samples)
+    if not count:
+        return []
+    who = f"suite {page.settings.suite} asks for" if page.settings.suite else "were asked for"
+    return [
+        f"{count} of {len(page.samples)} samples are of the training split of these data, which {who}: "
+        "a model that was trained on it has seen them, and the majority answer is learnt from them"
+    ]
+
+
 def _files(folder: Path, name: str) -> list[Path]:
     """The rows of other models, then those of the model at hand with its controls."""
     last = [name, *(control_name(name, control) for control in CONTROLS)]
-    aside = (".failures.jsonl", f"{MAJORITY}.jsonl")
-    there = sorted(path for path in folder.glob("*.jsonl") if not path.name.endswith(aside))
+    there = sorted(
+        path
+        for path in folder.glob("*.jsonl")
+        if not path.name.endswith(".failures.jsonl") and path.name != f"{MAJORITY}.jsonl"
+    )
     rank = {model: place + 1 for place, model in enumerate(last)}
     return sorted(there, key=lambda path: rank.get(path.name.removesuffix(".jsonl"), 0))
 
@@ -137,9 +157,9 @@ def _pairs(models: set[str], name: str) -> list[tuple[str, str]]:
 
 
 def _summary(page: ExamPage, controls: Controls | None) -> str:
-    told = [
-        f"Examined: {page.examinee.what}, on {len(page.samples)} samples of the {page.settings.split} split."
-    ]
+    splits = Counter(str(sample.split or "no") for sample in page.samples)
+    parts = ", ".join(f"{count} of the {split} split" for split, count in sorted(splits.items()))
+    told = [f"Examined: {page.examinee.what}, on {len(page.samples)} samples ({parts})."]
     if controls is None:
         return told[0]
     for look in controls.looks:

@@ -27,30 +27,28 @@ from malpighi.evaluation.controls import (
 from malpighi.evaluation.evaluate import EvaluateOptions
 from malpighi.evaluation.leaks import LeakReport
 from malpighi.evaluation.report import Panel
+from malpighi.evaluation.shards import refuse_begun
 from malpighi.geometry import View
 from malpighi.grading.grade import Reading
 from malpighi.inference.engine import Completion, Sampling
 from malpighi.inference.slide_views import SlideViews
 from malpighi.models.pictures import Pictures
 from malpighi.models.prompt import Prompt, option_texts
-from malpighi.models.segmenter import load_segmenter
+from malpighi.models.segmenter import fingerprint, load_segmenter
 from malpighi.pipeline.context import Tell
 from malpighi.pipeline.exam_report import ExamPage
-from malpighi.pipeline.exam_settings import ExamSettings
+from malpighi.pipeline.exam_settings import OWN, RECORD, ExamSettings
 from malpighi.pipeline.examinee import Asking, Examinee, open_examinee
 from malpighi.pipeline.marking import Marker
 from malpighi.pipeline.material import Material, chosen, of_suite, open_material
 from malpighi.pipeline.run import environment
 from malpighi.pipeline.screening import LEAKS, check_leaks, leak_panel
 from malpighi.pixels import decode_image
-from malpighi.records import Grade, Sample
+from malpighi.records import Grade, MaskRef, Sample
 from malpighi.slides.steps import tissue_map
 from malpighi.slides.tissue import TissueSettings
 
 CACHE = "answers.sqlite"
-RECORD = "exam.json"
-OWN = "own"
-"""As `train`: the training split of the data at hand."""
 RECORD_VERSION = 1
 
 
@@ -145,12 +143,15 @@ class Room:
         return grade_completion
 
     def options(self, sheet: Sheet) -> EvaluateOptions:
-        """What the rows of a sheet are begun with."""
+        """What the rows of a sheet are begun with: who answers, how asked, what makes masks of boxes."""
+        masks = any(isinstance(sample.answer, MaskRef) for sample in sheet.samples)
+        segmenter = fingerprint(self.settings.segmenter) if masks else ""
+        asked = (self.examinee.fingerprint, self.examinee.style, self.settings.with_chances, segmenter)
         return EvaluateOptions(
             model=sheet.name,
             batch_size=self.examinee.batch_size,
             sampling=self.sampling,
-            fingerprint=digest(self.examinee.fingerprint, self.examinee.style, self.settings.with_chances),
+            fingerprint=digest(*asked),
         )
 
     @property
@@ -220,7 +221,13 @@ class Room:
 
 
 def record(room: Room) -> None:
-    """Note who is examined, on what and how; one entry per model, the last settings of each."""
+    """Note who is examined, on what and how; one entry per model, the last settings of each.
+
+    Raises:
+        UserError: the model's rows were begun with other settings; what is noted of them stays.
+    """
+    for sheet in room.sheets():
+        refuse_begun(sheet.samples, room.path(sheet), room.options(sheet))
     path = room.out / RECORD
     path.parent.mkdir(parents=True, exist_ok=True)
     (room.out / "predictions").mkdir(exist_ok=True)
@@ -236,6 +243,7 @@ def record(room: Room) -> None:
             "frame": str(room.examinee.style.facts.frame),
             "settings": msgspec.to_builtins(room.settings),
             "samples": len(room.samples),
+            "corpus": str(room.material.corpus.resolve()) if room.material.corpus else "",
             "sets": [about["name"] for about in room.material.sets],
             "environment": environment(),
         }

@@ -11,6 +11,11 @@ from malpighi.models.prompt import PromptStyle
 from malpighi.pipeline.recipe import Phantom
 from malpighi.records import Split
 
+OWN = "own"
+"""As `train`: the training split of the data at hand."""
+RECORD = "exam.json"
+"""Where the settings of an examination are noted, in its folder."""
+
 
 class Endpoint(Settings, frozen=True):
     """How a server is asked.
@@ -39,8 +44,7 @@ class ExamSettings(Settings, frozen=True, kw_only=True):
 
     Attributes:
         exams: names or patterns of exams (`herlev/*`).
-        suite: a suite of exams (`smartpath-r1`, or a YAML file) instead of names; it says which parts of
-            the data are asked.
+        suite: a suite of exams (`smartpath-r1`, or a YAML file) instead of `exams` and `split`.
         negatives: with a suite, ask detections for what is not there too.
         per_exam: most samples of one exam, drawn by `seed`; 0 for all.
         split: the part of the data that is asked.
@@ -109,5 +113,11 @@ class ExamSettings(Settings, frozen=True, kw_only=True):
                 f"workers={self.workers} and probe={self.probe} must be 1 or more, "
                 f"per_exam={self.per_exam} and batch_size={self.batch_size} 0 or more"
             )
+        if self.suite and (self.exams != ("*",) or self.split is not Split.TEST):
+            raise ConfigError(f"suite '{self.suite}' says which exams and splits are asked; leave both out")
+        if self.negatives and not self.suite:
+            raise ConfigError("negatives belong to a suite; without one, name their exams in `exams`")
+        if self.leaks == "refuse" and not self.train:
+            raise ConfigError(f"leaks=refuse needs to know the training data: set train, e.g. train={OWN}")
         if not self.exams:
             raise ConfigError("no exam is named; leave `exams` as it is for all of them")

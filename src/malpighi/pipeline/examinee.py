@@ -1,6 +1,5 @@
 """Who is examined: weights in a folder, a model at a server, or a script that says so."""
 
-import hashlib
 import os
 import pkgutil
 import re
@@ -12,6 +11,7 @@ from typing import Any
 
 from malpighi.config import digest
 from malpighi.errors import ConfigError, DataError, UserError
+from malpighi.evaluation.majority import MODEL as MAJORITY
 from malpighi.inference.chat_engine import ChatEngine
 from malpighi.inference.chat_model import chat_family_in, load_chat, model_type_in
 from malpighi.inference.engine import Completion, Engine, Sampling, Streaming
@@ -22,14 +22,13 @@ from malpighi.inference.scripted_engine import ScriptedEngine
 from malpighi.inference.transformers_engine import TransformersEngine
 from malpighi.models.families import ANY, FAMILIES
 from malpighi.models.prompt import Prompt, PromptStyle
-from malpighi.models.vlm import load_vlm
+from malpighi.models.vlm import load_vlm, weights_hash
 from malpighi.pipeline.exam_settings import ExamSettings
 from malpighi.pipeline.folder import RunFolder
 
 SCRIPTED = "scripted:"
 ECHO = "ECHO"
 _WEB = ("http://", "https://")
-_PARTS = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +39,7 @@ class Examinee:
         name: in rows and tables.
         what: in words, for reports.
         kind: `trained` (a family that is trained here), `chat`, `endpoint`, `plug-in` or `scripted`.
-        fingerprint: hash of weights and processor, or address and name at the server, or the script.
+        fingerprint: hash of weights, processor and dtype, or address and name at a server, or the script.
         style: how samples are put to it.
         batch_size: samples handed over at once.
         make: the engine itself.
@@ -174,7 +173,8 @@ def _weights(folder: Path, settings: ExamSettings) -> Examinee:
         )
     name = folder.resolve().parent.name if folder.resolve().name == "model" else folder.resolve().name
     what = f"{family.name} weights in {folder}"
-    return Examinee(_named(settings, name), what, kind, weights_hash(folder), style, size, make)
+    mark = digest(weights_hash(folder), settings.dtype)
+    return Examinee(_named(settings, name), what, kind, mark, style, size, make)
 
 
 def _served(address: str, settings: ExamSettings) -> Examinee:
@@ -238,23 +238,6 @@ def _scripted(words: str, settings: ExamSettings) -> Examinee:
     )  # fmt: skip
 
 
-def weights_hash(folder: Path) -> str:
-    """SHA-256 over what a folder's answers depend on: weights, configuration, tokenizer, processor.
-
-    Raises:
-        DataError: a file cannot be read.
-    """
-    paths = sorted({path for pattern in _PARTS for path in folder.glob(pattern)})
-    try:
-        hashed = []
-        for path in paths:
-            with path.open("rb") as file:
-                hashed.append((path.name, hashlib.file_digest(file, "sha256").hexdigest()))
-    except OSError as error:
-        raise DataError(f"cannot read the weights in {folder}: {error.strerror}") from error
-    return digest(hashed)
-
-
 def _own_style(family: str) -> PromptStyle:
     """Plain words that state the unit of boxes, for models that were not trained on ours."""
     return PromptStyle(family=family, system="patho_r1")
@@ -272,5 +255,10 @@ def _trained_style(folder: Path) -> PromptStyle | None:
 
 
 def _named(settings: ExamSettings, name: str) -> str:
-    """A name that can be a file's, and that no control's can be mistaken for."""
-    return re.sub(r"[^\w.+-]+", "-", settings.name or name).strip("-") or "model"
+    """A name that can be a file's, and that neither a control nor the majority answer bears."""
+    found = re.sub(r"[^\w.+-]+", "-", settings.name or name).strip("-") or "model"
+    if found == MAJORITY:
+        raise ConfigError(
+            f"'{MAJORITY}' is the name of the constant answer in every table; set another `name`"
+        )
+    return found

@@ -1,16 +1,19 @@
 """A judge on the open answers of a run: where its rows and its samples lie, and what is left to ask."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from malpighi.corpus import Corpus
 from malpighi.errors import UserError
+from malpighi.evaluation.controls import is_control
 from malpighi.evaluation.judge import Case, JudgeOptions, Verdict, cases_of, judge, key_of, read_verdicts
 from malpighi.evaluation.judged import JudgedRow, judged_rows
 from malpighi.evaluation.rows import read_predictions
 from malpighi.evaluation.rubric import Rubric
 from malpighi.inference.engine import Engine
+from malpighi.pipeline.exam_settings import RECORD
 
 VERDICTS = "verdicts.jsonl"
 _CHARACTERS_PER_TOKEN = 4
@@ -36,10 +39,23 @@ def corpus_of(run: Path) -> Corpus:
     Raises:
         UserError: the folder holds none.
     """
-    for folder in (run, run / "corpus", run / "data/corpus", *sorted(run.glob("stages/*/corpus"))):
+    inside = (run, run / "corpus", run / "data/corpus", *sorted(run.glob("stages/*/corpus")))
+    for folder in (*inside, *_examined(run)):
         if (folder / "corpus.json").is_file():
             return Corpus.open(folder)
-    raise UserError(f"{run} holds no corpus; give a run folder of `malpighi run` or `malpighi evaluate`")
+    raise UserError(
+        f"{run} holds no corpus and names none that is still there; "
+        "give a run folder of `malpighi run` or `malpighi evaluate`, or a corpus"
+    )
+
+
+def _examined(run: Path) -> list[Path]:
+    """The corpora that an examination was given; they lie outside its folder."""
+    path = run / RECORD
+    if not path.is_file():
+        return []
+    entries = json.loads(path.read_text(encoding="utf-8"))["models"].values()
+    return [Path(entry["corpus"]) for entry in entries if entry.get("corpus")]
 
 
 def to_judge(run: Path, rubric: Rubric, judge_name: str, models: tuple[str, ...] = ()) -> Judging:
@@ -49,7 +65,7 @@ def to_judge(run: Path, rubric: Rubric, judge_name: str, models: tuple[str, ...]
         run: the run folder.
         rubric: by what.
         judge_name: who; verdicts of another judge count for nothing.
-        models: whose answers; empty for all.
+        models: whose answers; empty for all but those of controls.
 
     Raises:
         UserError: no corpus, no predictions, or none of these models.
@@ -63,7 +79,8 @@ def to_judge(run: Path, rubric: Rubric, judge_name: str, models: tuple[str, ...]
         raise UserError(
             f"{run}: no predictions of {', '.join(sorted(unknown)) or 'any model'}; found {found}"
         )
-    cases = cases_of((row for row in rows if not models or row.model in models), samples)
+    wanted = [row for row in rows if (row.model in models if models else not is_control(row.model))]
+    cases = cases_of(wanted, samples)
     known = {verdict.key for verdict in read_verdicts(run / VERDICTS) if not verdict.fault}
     left = {key: case for case in cases if (key := key_of(case, rubric, judge_name)) not in known}
     rubric_length = len(rubric.instructions) + sum(len(c.name) * 2 + len(c.asks) for c in rubric.criteria)

@@ -15,7 +15,7 @@ from malpighi.durable import mending, replacing
 from malpighi.errors import ConfigError, UserError
 from malpighi.evaluation.suite import Draw, Selection, load_suite
 from malpighi.pipeline.context import Tell, slide_root
-from malpighi.pipeline.evaluating import drawn
+from malpighi.pipeline.evaluating import drawn_by_exam
 from malpighi.pipeline.exam_settings import ExamSettings
 from malpighi.pipeline.filling import PHANTOM, fill, listing
 from malpighi.pipeline.marking import Store
@@ -116,7 +116,8 @@ def chosen(material: Material, settings: ExamSettings) -> list[Sample]:
                 f"{', '.join(there) or 'none at all'}"
             )
     named = {exam for pattern in settings.exams for exam in fnmatch.filter(there, pattern)}
-    return drawn((sample for sample in asked if sample.exam in named), settings.per_exam, settings.seed)
+    taken = (sample for sample in asked if sample.exam in named)
+    return drawn_by_exam(taken, settings.per_exam, settings.seed)
 
 
 def of_suite(material: Material, settings: ExamSettings) -> Selection:

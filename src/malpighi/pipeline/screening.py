@@ -99,7 +99,7 @@ def export_fingerprints(where: Path, split: Split, out: Path, tell: Tell = lambd
 def leak_panel(found: LeakReport, against: str) -> Panel:
     """The section of the report about leakage."""
     told = [f"{leak.test}: {leak.evidence}, as {leak.train}" for leak in found.leaks[:_TOLD]]
-    more = len(found.leaks) - len(told)
+    more, unread = len(found.leaks) - len(told), len(found.failures)
     return Panel(
         name="leakage",
         title="Leakage",
@@ -110,5 +110,9 @@ def leak_panel(found: LeakReport, against: str) -> Panel:
             else f"No test sample was found in the training data ({against}), by pixels, words or source."
         ),
         rows=[dict(row) for row in leak_rows(found)] if found.leaks else (),
-        warnings=[*told, *([f"and {more} pairs more, in {LEAKS}"] if more > 0 else [])],
+        warnings=[
+            *told,
+            *([f"and {more} pairs more, in {LEAKS}"] if more > 0 else []),
+            *([f"{unread} pictures could not be read or compared, see {LEAKS}"] if unread else []),
+        ],
     )

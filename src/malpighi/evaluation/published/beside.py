@@ -13,7 +13,7 @@ from malpighi.evaluation.published.grid import question_counts
 from malpighi.evaluation.published.intervals import implied_sizes
 from malpighi.evaluation.published.rows import Paper, Row, by_column, paper, read_table
 from malpighi.evaluation.statistics import Estimate
-from malpighi.evaluation.tables import SCORE_NAMES, ExamRow, Results, metric_label
+from malpighi.evaluation.tables import ExamRow, Results, figures_of, metric_label
 
 # Contradictions of the marks and of the number of samples are told elsewhere, or not about the figure.
 _NOT_OF_A_CELL = {"second_best_mark", "other_sample_size", "mixed_average"}
@@ -211,7 +211,7 @@ def _exams(name: str) -> Iterator[_Exam]:
 
 
 def _exam_rows(context: _Context, exam: _Exam, ours: ExamRow) -> Iterator[BesideRow]:
-    figures = _figures_of(ours)
+    figures = figures_of(ours)
     rows = context.paper.find(
         group=exam.group, dataset=exam.dataset, split=exam.split, direction=exam.direction
     )
@@ -237,12 +237,6 @@ def _exam_rows(context: _Context, exam: _Exam, ours: ExamRow) -> Iterator[Beside
             published=[_published(context, each, mine) for each in published],
             protocol=[*_differences(row, ours, mine, size), *_notes(context, row)],
         )
-
-
-def _figures_of(row: ExamRow) -> dict[str, Estimate]:
-    """All figures of a row by name, the score among them under the name of its part."""
-    part = next((part for part, name in SCORE_NAMES.items() if name == row.score_name), "")
-    return {**row.metrics, part: row.score}
 
 
 def _published(context: _Context, row: Row, ours: Estimate) -> Published:
