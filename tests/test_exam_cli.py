@@ -59,7 +59,7 @@ def run(tmp_path):
                     group=sample.group,
                     task=sample.task,
                     text="right" if right else "wrong",
-                    grade=Grade(float(right), Status.OK),
+                    grade=Grade(float(right), Status.OK, None, {"exact": float(right)}),
                     truth={"index": number % 2, "options": ["dark", "light"]},
                 )
             )
@@ -179,6 +179,17 @@ def test_a_script_is_planned_examined_and_compared(malpighi, run, tmp_path):
     models = json.loads(out)["results"]["models"]
     assert sorted(models) == ["m", "majority", "scripted-dark"], "a control is no contestant"
     assert (tmp_path / "t/comparisons.tex").is_file()
+    suite = tmp_path / "mine.yaml"
+    suite.write_text(
+        "format_version: 1\nname: mine\ntitle: Mine\ngroups:\n"
+        "  - {name: all, title: All, metric: accuracy, scale: roi,"
+        " tasks: [{name: light, exams: [d/class]}]}\n"
+    )
+    code, out, _ = malpighi("compare", str(run), "--suite", str(suite), "--json")
+    assert code == 0, "one model is enough for the tasks of a suite"
+    task, mean = json.loads(out)["tasks"]
+    assert (task["task"], task["score"], task["n"]) == ("light", 8 / 12, 12)
+    assert (mean["task"], mean["score"]) == ("mean of 1 of 1 tasks", 8 / 12)
     code, _, err = malpighi("compare", str(run), str(tmp_path / "exam"), "--with", "smartpath-r1")
     assert code == 2
     assert "smartpath-r1 has no figures for d/class" in " ".join(err.split())

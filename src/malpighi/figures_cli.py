@@ -58,6 +58,7 @@ class _Compare(NamedTuple):
     ] = ""
     models: Annotated[list[str] | None, typer.Option("--model", help="Only these; repeatable.")] = None
     exams: Annotated[list[str] | None, typer.Option("--exam", help="Only these; repeatable.")] = None
+    suite: Annotated[str, typer.Option(help="Score the tasks of a suite too, e.g. smartpath-r1.")] = ""
     tables: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write every table as CSV and LaTeX too.")
     ] = None
@@ -68,26 +69,46 @@ class _Compare(NamedTuple):
 def compare(asked: _Compare) -> None:
     """Set runs side by side: paired tests, ranks, and where they are not comparable; or beside a paper."""
     from malpighi.evaluation.compare import CompareOptions, compare
-    from malpighi.evaluation.exports import write_tables
+    from malpighi.evaluation.exports import sheet_of, write_tables
     from malpighi.evaluation.published.beside import beside
     from malpighi.evaluation.published.show import beside_tables
     from malpighi.evaluation.tables import to_dict, to_rich
 
     options = CompareOptions(
-        against=asked.against, models=tuple(asked.models or ()), exams=tuple(asked.exams or ())
+        against=asked.against,
+        models=tuple(asked.models or ()),
+        exams=tuple(asked.exams or ()),
+        alone=bool(asked.beside or asked.suite),
     )
     found = compare(asked.runs, options)
     published_rows = beside(found, asked.beside) if asked.beside else None
+    tasks = _tasks(asked, options) if asked.suite else []
     if asked.tables:
-        write_tables(found, asked.tables)
+        more = [sheet_of("tasks", f"Tasks of {asked.suite}.", tasks)] if tasks else []
+        write_tables(found, asked.tables, more)
     if asked.as_json:
-        print_json({"results": to_dict(found), "published": msgspec.to_builtins(published_rows)})
+        print_json(
+            {"results": to_dict(found), "tasks": tasks, "published": msgspec.to_builtins(published_rows)}
+        )
         return
     console.print(to_rich(found))
+    if tasks:
+        shown = [{name: told(row.get(name)) for name in tasks[0]} for row in tasks]
+        console.print(table(f"Tasks of {asked.suite}", shown, ("score", "from", "to", "n", "n of the paper")))
     if published_rows is not None:
         console.print(beside_tables(published_rows))
     if asked.tables:
         console.print(f"Tables: {asked.tables}", highlight=False, soft_wrap=True)
+
+
+def _tasks(asked: _Compare, options: Any) -> list[dict[str, object]]:
+    from malpighi.evaluation.compare import rows_of
+    from malpighi.evaluation.suite import load_suite
+    from malpighi.evaluation.task_scores import group_means, task_rows, task_scores
+
+    suite = load_suite(asked.suite)
+    scores = task_scores(suite, rows_of(asked.runs, options))
+    return task_rows(scores, group_means(suite, scores))
 
 
 class _Agreement(NamedTuple):

@@ -29,12 +29,14 @@ class CompareOptions:
         models: models taken into account, by the name in their rows; empty for all but controls.
         exams: exams taken into account; empty for all.
         bootstrap: draws, seed and level of the intervals.
+        alone: whether one model is enough, as beside published figures.
     """
 
     against: str = ""
     models: tuple[str, ...] = ()
     exams: tuple[str, ...] = ()
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,17 +63,25 @@ def compare(runs: Sequence[Path], options: CompareOptions | None = None) -> Resu
             run, or a model, exam or `against` that nothing is known of.
     """
     options = options or CompareOptions()
-    sources = [
-        source for run, path in zip(_run_names(runs), runs, strict=True) for source in _files(run, path)
-    ]
-    shared = _in_several_runs(sources)
-    cells = gather(_rows(sources, shared, options))
+    cells = gather(rows_of(runs, options))
     models = list(dict.fromkeys(model for _, model in cells))
     _refuse_unknown(cells, models, options)
     pairs = [(options.against, model) for model in models if model != options.against]
     if not options.against:
         pairs = list(combinations(models, 2))
     return tabulate(cells, pairs, options.bootstrap, what_differs(cells, pairs))
+
+
+def rows_of(runs: Sequence[Path], options: CompareOptions) -> Iterator[Prediction]:
+    """The rows of runs, of the models and exams that the options name; models of several runs with their run.
+
+    Raises:
+        UserError: a path holds no predictions, or the same run is given twice.
+    """
+    sources = [
+        source for run, path in zip(_run_names(runs), runs, strict=True) for source in _files(run, path)
+    ]
+    return _rows(sources, _in_several_runs(sources), options)
 
 
 def _run_names(runs: Sequence[Path]) -> list[str]:
@@ -127,7 +137,7 @@ def _rows(sources: Sequence[_Source], shared: set[str], options: CompareOptions)
 
 
 def _refuse_unknown(cells: Cells, models: Sequence[str], options: CompareOptions) -> None:
-    if len(models) < 2:
+    if len(models) < (1 if options.alone else 2):
         raise UserError(f"comparing takes two models or more; found {', '.join(models) or 'no rows'}")
     missing = set(options.exams) - {exam for exam, _ in cells}
     if missing:

@@ -23,7 +23,9 @@ from malpighi.evaluation.majority import majority_predictions
 from malpighi.evaluation.report import DatasetRow, Panel, ReportInput, styles_of, write_report
 from malpighi.evaluation.rows import read_predictions, write_predictions
 from malpighi.evaluation.statistics import Bootstrap, Estimate
+from malpighi.evaluation.suite import load_suite
 from malpighi.evaluation.tables import Results, exam_confusions, tabulate, to_dict
+from malpighi.evaluation.task_scores import group_means, task_rows, task_scores
 from malpighi.pipeline.exam_settings import ExamSettings
 from malpighi.pipeline.examinee import Examinee
 from malpighi.pipeline.material import Material, training
@@ -90,7 +92,7 @@ def write_exam(page: ExamPage, failures: Sequence[Failure]) -> Written:
         _write(page.out / CONTROL_RESULTS, msgspec.json.format(msgspec.json.encode(controls), indent=1))
     _write(page.out / FAILURES, b"".join(to_json(failure) + b"\n" for failure in failures))
     report = page.out / "report.html"
-    panels = [*page.panels, *_control_panels(controls)]
+    panels = [*_task_panels(page, plain, bootstrap), *page.panels, *_control_panels(controls)]
     write_report(
         ReportInput(
             title=f"Examination of {name}",
@@ -105,10 +107,23 @@ def write_exam(page: ExamPage, failures: Sequence[Failure]) -> Written:
         ),
         report,
     )
-    write_tables(
-        found, page.out / "tables", [sheet_of(p.name, p.note, p.rows) for p in page.panels if p.rows]
-    )
+    write_tables(found, page.out / "tables", [sheet_of(p.name, p.note, p.rows) for p in panels if p.rows])
     return Written(found, controls, panels, report)
+
+
+def _task_panels(page: ExamPage, rows: Sequence[Prediction], bootstrap: Bootstrap) -> list[Panel]:
+    """The tasks of the suite that was asked, as its paper scores them."""
+    if not page.settings.suite:
+        return []
+    suite = load_suite(page.settings.suite)
+    scores = task_scores(suite, rows, bootstrap, negatives=page.settings.negatives)
+    told = task_rows(scores, group_means(suite, scores))
+    note = (
+        "Each task by its own metric, with its interval over groups; means are unweighted over the tasks "
+        "that were examined. `malpighi compare --with PAPER` sets published figures beside them and says "
+        "where protocols differ."
+    )
+    return [Panel("tasks", suite.title, note, told)]
 
 
 def _provenance(page: ExamPage) -> dict[str, str]:

@@ -187,13 +187,18 @@ class Room:
         if self.material.corpus is None:
             raise ConfigError("leaks are looked for in a corpus on disk; these samples are in memory")
         train = self.material.corpus if asked.train == OWN else Path(asked.train)
-        check_leaks(self.material.corpus, train, policy=asked.leaks, samples=self.samples, out=self.out)
+        check_leaks(self.material.corpus, train, policy=asked.leaks, samples=self.samples, out=self._leaks)
+
+    @property
+    def _leaks(self) -> Path:
+        """The folder of what this model was found to have seen; another model was trained on other data."""
+        return self.out / "leaks" / self.examinee.name
 
     def _panels(self) -> list[Panel]:
         panels = []
-        if (self.out / LEAKS).is_file():
-            found = msgspec.json.decode((self.out / LEAKS).read_bytes(), type=LeakReport)
-            panels.append(leak_panel(found, self.settings.train or "an earlier check"))
+        if self.settings.train:
+            found = msgspec.json.decode((self._leaks / LEAKS).read_bytes(), type=LeakReport)
+            panels.append(leak_panel(found, self.settings.train))
         if self.settings.suite:
             missing = of_suite(self.material, self.settings).missing
             rows = [{"task": one.task.name, "why": one.reason} for one in missing]
