@@ -118,6 +118,10 @@ def test_what_can_be_permuted():
     assert permutable(a_sample(0))
     assert not permutable(a_sample(0, options=("Yes", "no"), answer=Choice(0)))
     assert not permutable(a_sample(0, options=("a",), answer=Choice(0)))
+    for tied in ("All of the above", "Both A and B", "A or C", "None of the above", "(A) and (B)"):
+        assert not permutable(a_sample(0, options=("mucosa", "serosa", tied), answer=Choice(0))), tied
+    for free in ("Vitamin A and retinol", "hepatitis B", "B and T cells"):
+        assert permutable(a_sample(0, options=("mucosa", "serosa", free), answer=Choice(0))), free
     assert not permutable(a_sample(0, options=("a", "a", "b"), answer=Choice(0)))
     assert not permutable(a_sample(0, options=(), answer=Text("a")))
 

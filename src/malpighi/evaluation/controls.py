@@ -5,6 +5,7 @@ The answers are rows of their own, of models named `<name>@blank` and so on; wha
 """
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +20,12 @@ from malpighi.evaluation.statistics import Bootstrap, Difference, Estimate, mean
 from malpighi.models.pictures import pixel_key
 from malpighi.models.prompt import Prompt, is_yes_no, prompt_digest
 from malpighi.records import Choice, ImageRef, Prediction, Sample, Status
+
+_OF_OTHERS = re.compile(
+    r"(?i:\b(?:above|below|preceding|former|latter|(?:all|none|both) of these)\b)"
+    r"|\b[A-H]\)?\s*(?:and|or|&|,)\s*\(?[A-H]\b"
+)
+"""Options that speak of other options by their place."""
 
 BLANK, MISMATCHED, PERMUTED = "blank", "mismatched", "permuted"
 CONTROLS = (BLANK, MISMATCHED, PERMUTED)
@@ -116,9 +123,14 @@ def strangers(samples: Sequence[Sample]) -> dict[str, Sample]:
 
 
 def permutable(sample: Sample) -> bool:
-    """Whether a sample lists options whose order can be changed; yes and no are not listed."""
+    """Whether a sample lists options whose order can be changed.
+
+    Yes and no are not listed; and an option such as "Both A and B" or "All of the above" means something
+    else in another order.
+    """
     several = len(set(sample.options)) == len(sample.options) > 1
-    return isinstance(sample.answer, Choice) and several and not is_yes_no(sample.options)
+    tied = any(_OF_OTHERS.search(option) for option in sample.options)
+    return isinstance(sample.answer, Choice) and several and not tied and not is_yes_no(sample.options)
 
 
 def permuted(sample: Sample) -> Sample:

@@ -217,7 +217,7 @@ def _control_panels(controls: Controls | None) -> list[Panel]:
     ]
     whole = ("all exams", _only([look.exam for look in controls.looks]))
     warnings = [look.warning for look in controls.looks if look.warning and look.exam in whole]
-    note = "The same samples with a blank image, and with another patient's image of the same exam, paired."
+    note = "The same samples with a blank image, and with another sample's image of the same exam, paired."
     order = "How often the same option is named when the options stand in another order."
     return [
         *([Panel("controls", "Does it look?", note, looks, warnings)] if looks else []),
