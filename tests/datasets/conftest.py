@@ -1,9 +1,12 @@
 """What every adapter must do with a tree that copies the real layout, traps included."""
 
+import io
 import shutil
 from collections import defaultdict
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from malpighi.datasets.catalogue import adapter_named
 from malpighi.datasets.split import SplitPlan
@@ -78,3 +81,25 @@ def contract(tmp_path):
         return {item.sample.id.removeprefix(f"{name}/"): item.sample for item in items}
 
     return check
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes pictures, each of other bytes, or text; gives back nothing."""
+    drawn = []
+
+    def file(folder, name, text=None, mode="RGB"):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if text is not None:
+            path.write_text(text, encoding="utf-8")
+            return
+        drawn.append(name)
+        depth = {"RGB": (3,), "RGBA": (4,), "L": ()}[mode]
+        pixels = np.random.default_rng(len(drawn)).integers(0, 256, (8, 10, *depth), np.uint8)
+        data = io.BytesIO()
+        kind = {".jpg": "jpeg", ".jpeg": "jpeg"}.get(path.suffix.lower(), "png")
+        Image.fromarray(pixels).save(data, kind)
+        path.write_bytes(data.getvalue())
+
+    return file

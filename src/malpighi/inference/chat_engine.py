@@ -13,7 +13,7 @@ from transformers import GenerationConfig, LogitsProcessorList
 
 from malpighi.errors import ConfigError, UserError
 from malpighi.inference.chat_model import Batch, ChatModel
-from malpighi.inference.drawing import GumbelNoise, seeds_of
+from malpighi.inference.drawing import GumbelNoise, decoding, seeds_of
 from malpighi.inference.engine import Completion, Sampling, failed
 from malpighi.models.prompt import Prompt
 
@@ -143,22 +143,8 @@ class ChatEngine:
         return [self._completion(ids) for ids in said]
 
     def _configuration(self, sampling: Sampling) -> GenerationConfig:
-        # Every setting that a checkpoint's generation_config.json could bring along is said here, because
-        # `generate` fills what is left open from that file.
-        return GenerationConfig(
-            max_new_tokens=sampling.max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            repetition_penalty=1.0,
-            no_repeat_ngram_size=0,
-            temperature=1.0,
-            top_k=50,
-            top_p=1.0,
-            use_cache=True,
-            suppress_tokens=self._chat.marks or None,
-            eos_token_id=self._chat.stops,
-            pad_token_id=self._chat.filler,
-        )
+        chat = self._chat
+        return decoding(sampling, never=chat.marks, ends=chat.stops, filler=chat.filler)
 
     def _completion(self, ids: list[int]) -> Completion:
         length = next((i for i, token in enumerate(ids) if token in self._chat.stops), None)

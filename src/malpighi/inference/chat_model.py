@@ -13,13 +13,12 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from malpighi.errors import ConfigError, DataError
+from malpighi.errors import DataError
 from malpighi.inference.chat_families import CHAT_FAMILIES, ChatFamily
 from malpighi.models.families import SPECIAL_TOKENS
 from malpighi.models.prompt import Prompt
-from malpighi.models.vlm import DTYPES, moved, need_weights, open_saved, quiet_transformers
+from malpighi.models.vlm import load_parts
 
 Batch = dict[str, torch.Tensor]
 
@@ -208,18 +207,8 @@ def load_chat(folder: str | Path, *, dtype: str = "float32", device: str = "cpu"
         DataError: the folder, its configuration, processor files or weights are missing or do not fit.
     """
     folder = Path(folder)
-    if dtype not in DTYPES:
-        raise ConfigError(f"unknown dtype '{dtype}'; known: {', '.join(DTYPES)}")
     family = chat_family_in(folder)
-    need_weights(folder)
-    with quiet_transformers():
-        processor = open_saved(AutoProcessor, folder, "processor")
-        model, loading = open_saved(
-            AutoModelForImageTextToText, folder, "model", dtype=DTYPES[dtype], output_loading_info=True
-        )
-    missing = sorted(loading["missing_keys"])
-    if missing:
-        raise DataError(f"the weights in {folder} lack {len(missing)} tensors, first {missing[0]}")
+    model, processor = load_parts(folder, dtype, device)
     if family.template and not getattr(processor, "chat_template", None):
         raise DataError(f"the processor in {folder} has no chat template, so it is no chat model")
-    return ChatModel(moved(model, device).eval(), processor, family, folder)
+    return ChatModel(model, processor, family, folder)

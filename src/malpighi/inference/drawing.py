@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 import torch
-from transformers import LogitsProcessor
+from transformers import GenerationConfig, LogitsProcessor
 
+from malpighi.inference.engine import Sampling
 from malpighi.models.prompt import Prompt
 
 
@@ -41,3 +42,33 @@ def seeds_of(prompts: Sequence[Prompt], seed: int) -> list[int]:
         seeds.append(int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1)
         occurred[prompt.digest] += 1
     return seeds
+
+
+def decoding(
+    sampling: Sampling, *, never: Sequence[int], ends: Sequence[int], filler: int
+) -> GenerationConfig:
+    """Greedy decoding, to which `GumbelNoise` adds the drawing.
+
+    Every setting that a checkpoint's generation_config.json could bring along is said here, because
+    `generate` fills what is left open from that file: Qwen2.5-VL ships a repetition penalty.
+
+    Args:
+        sampling: gives the most tokens.
+        never: ids of tokens that are not written.
+        ends: ids of tokens that end an answer.
+        filler: id of the token behind an ended answer.
+    """
+    return GenerationConfig(
+        max_new_tokens=sampling.max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        temperature=1.0,
+        top_k=50,
+        top_p=1.0,
+        use_cache=True,
+        suppress_tokens=list(never) or None,
+        eos_token_id=list(ends),
+        pad_token_id=filler,
+    )

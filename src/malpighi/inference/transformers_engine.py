@@ -10,7 +10,7 @@ import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
 from malpighi.errors import ConfigError, UserError
-from malpighi.inference.drawing import GumbelNoise, seeds_of
+from malpighi.inference.drawing import GumbelNoise, decoding, seeds_of
 from malpighi.inference.engine import Completion, Sampling, failed
 from malpighi.inference.option_likelihood import answer_chances
 from malpighi.models.encode import Encoded, collate, encode_one
@@ -126,22 +126,8 @@ class TransformersEngine:
         return [self._completion(ids, row.adapter) for ids, row in zip(said, rows, strict=True)]
 
     def _configuration(self, sampling: Sampling) -> GenerationConfig:
-        # Every setting that a checkpoint's generation_config.json could bring along is said here, because
-        # `generate` fills what is left open from that file: Qwen2.5-VL ships a repetition penalty.
-        return GenerationConfig(
-            max_new_tokens=sampling.max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            repetition_penalty=1.0,
-            no_repeat_ngram_size=0,
-            temperature=1.0,
-            top_k=50,
-            top_p=1.0,
-            use_cache=True,
-            suppress_tokens=[self._vlm.token_id(token) for token in VISION_TOKENS],
-            eos_token_id=self._ends,
-            pad_token_id=self._vlm.token_id(PAD_TOKEN),
-        )
+        never = [self._vlm.token_id(token) for token in VISION_TOKENS]
+        return decoding(sampling, never=never, ends=self._ends, filler=self._vlm.token_id(PAD_TOKEN))
 
     @property
     def _ends(self) -> list[int]:

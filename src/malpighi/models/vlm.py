@@ -77,10 +77,18 @@ def load_vlm(folder: str | Path, *, dtype: str = "float32", device: str = "cpu")
         DataError: the folder, its configuration, processor files or weights are missing or do not fit.
     """
     folder = Path(folder)
-    if dtype not in DTYPES:
-        raise ConfigError(f"unknown dtype '{dtype}'; known: {', '.join(DTYPES)}")
     family = family_in(folder)
     _need_processor(folder)
+    model, processor = load_parts(folder, dtype, device)
+    vlm = Vlm(model, processor, family, folder)
+    _check_tokenizer(vlm)
+    return vlm
+
+
+def load_parts(folder: Path, dtype: str, device: str) -> tuple[Any, Any]:
+    """Model, ready to answer, and processor of any checkpoint that takes images and words; see `load_vlm`."""
+    if dtype not in DTYPES:
+        raise ConfigError(f"unknown dtype '{dtype}'; known: {', '.join(DTYPES)}")
     need_weights(folder)
     with quiet_transformers():
         processor = open_saved(AutoProcessor, folder, "processor")
@@ -93,9 +101,7 @@ def load_vlm(folder: str | Path, *, dtype: str = "float32", device: str = "cpu")
             f"the weights in {folder} lack {len(missing)} tensors, first {missing[0]}; the copy is "
             "incomplete, or the weights belong to another configuration"
         )
-    vlm = Vlm(moved(model, device).eval(), processor, family, folder)
-    _check_tokenizer(vlm)
-    return vlm
+    return moved(model, device).eval(), processor
 
 
 def family_in(folder: Path) -> Family:

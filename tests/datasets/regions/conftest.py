@@ -1,34 +1,8 @@
-"""Tiny trees for region data sets: a picture of its own per file, written wherever a layout says."""
+"""Workbooks for the data sets whose labels lie in one."""
 
-import io
 import zipfile
 
-import numpy as np
 import pytest
-from PIL import Image
-
-
-@pytest.fixture
-def write(tmp_path):
-    """Writes pictures, each of other bytes, or text; gives back nothing."""
-    drawn = []
-
-    def file(folder, name, text=None, mode="RGB"):
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if text is not None:
-            path.write_text(text, encoding="utf-8")
-            return
-        drawn.append(name)
-        depth = {"RGB": (3,), "RGBA": (4,), "L": ()}[mode]
-        pixels = np.random.default_rng(len(drawn)).integers(0, 256, (8, 10, *depth), np.uint8)
-        data = io.BytesIO()
-        kind = {".jpg": "jpeg", ".jpeg": "jpeg"}.get(path.suffix.lower(), "png")
-        Image.fromarray(pixels).save(data, kind)
-        path.write_bytes(data.getvalue())
-
-    return file
-
 
 _MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 _LINK = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
